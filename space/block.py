@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
@@ -92,8 +92,8 @@ class Block(nn.Module):
         """Output shape; a composite calls `child(options.<slot>, in_shape, ...)` for each block it holds, in order.
 
         `child(slot_value, shape, name="", keep=False, index=None) -> Shape` gives the child's output shape. `name` is
-        the constructor argument that takes the child (empty: the next positional one), `keep` demands an output equal
-        to its input, `index` counts repetitions of one slot that pick anew.
+        the constructor argument that takes the child (empty: the next positional one); `keep` demands an output equal
+        to its input (`"layout"`: of the same layout); `index` counts repetitions of one slot that pick anew.
         """
         return cls.infer(shape, options)
 
@@ -108,6 +108,14 @@ class Block(nn.Module):
             elif filled:
                 node[name] = filled[0] if filled[0] is not None else {"identity": {}}
         return {cls.kind: node}
+
+    @classmethod
+    def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
+        """How often a composite repeats its slots with new picks at most, given what its other options may be.
+
+        0 where no slot is repeated with new picks.
+        """
+        return 0
 
     @classmethod
     def layout_for(cls, shape: Shape, options: Any) -> Layout:
@@ -125,7 +133,7 @@ class Block(nn.Module):
         """All rules of this block at this shape. Raises ShapeError."""
         if shape.layout not in cls.layouts:
             raise ShapeError(f"{cls.kind} takes {' or '.join(cls.layouts)}; got {shape}")
-        if shape.causal and cls.role not in ("head", "topology") and not cls.is_causal(options):
+        if shape.causal and cls.role != "head" and not cls.slots and not cls.is_causal(options):
             raise ShapeError(
                 f"{cls.kind} lets a position see later ones, but the input is causal"
                 " (choose another block, or set `causal: false` in `input`)",
@@ -228,9 +236,9 @@ def infer_shape(node: Mapping[str, Any], shape: Shape) -> Shape:
     cls, options = parse_node(node)
     cls.validate_at(shape, options)
 
-    def child(value: Node, inner: Shape, name: str = "", keep: bool = False, index: int | None = None) -> Shape:
+    def child(value: Node, inner: Shape, name: str = "", keep: bool | str = False, index: int | None = None) -> Shape:
         out = infer_shape(value, inner)
-        if keep:
+        if keep is True:
             check_kept(value, inner, out)
         return out
 
@@ -257,25 +265,40 @@ def instantiate(
     positional: list[nn.Module] = []
     named: dict[str, nn.Module] = {}
 
-    def child(value: Node, inner: Shape, name: str = "", keep: bool = False, index: int | None = None) -> Shape:
+    def child(value: Node, inner: Shape, name: str = "", keep: bool | str = False, index: int | None = None) -> Shape:
         built = make(value, inner)
         if name:
             named[name] = built
         else:
             positional.append(built)
         out = infer_shape(value, inner)
-        if keep:
+        if keep is True:
             check_kept(value, inner, out)
         return out
 
     if cls.slots:
         cls.connect(shape, options, child)
-    module = cls(shape, options, *positional, **named)  # type: ignore[call-arg]
+    module = cls(shape, options, *positional, **named)
     module.block_shape = shape
     module.block_options = options
     children = {str(i): m for i, m in enumerate(positional)} | named
     object.__setattr__(module, "block_children", children)
     return module
+
+
+def walk_nodes(node: Node, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(path, kind, options without slots) of a node and all inside it, outermost first."""
+    cls, _ = parse_node(node)
+    ((kind, raw),) = node.items()
+    path = f"{path}.{kind}" if path else kind
+    yield path, kind, {name: value for name, value in raw.items() if name not in cls.slots}
+    for name, slot in cls.slots.items():
+        held = raw.get(name)
+        if slot.many:
+            for i, inner in enumerate(held or []):
+                yield from walk_nodes(inner, f"{path}.{name}[{i}]" if name != cls.shorthand else f"{path}[{i}]")
+        elif held is not None:
+            yield from walk_nodes(held, f"{path}.{name}")
 
 
 __all__ = [
@@ -296,4 +319,5 @@ __all__ = [
     "infer_shape",
     "instantiate",
     "parse_node",
+    "walk_nodes",
 ]

@@ -46,13 +46,23 @@ class Sequence(Block):
         return x, state
 
 
+_INVERSES = {("to_sequence", "to_grid"), ("to_grid", "to_sequence")}
+
+
 def chain(nodes: list[Node | None]) -> Node | None:
-    """The canonical node of blocks in a row: nested rows flattened, nothing dropped to None, one block left bare."""
+    """The canonical node of blocks in a row: nested rows flattened, a conversion and its inverse dropped.
+
+    None where nothing is left; one block stands bare.
+    """
     flat: list[Node] = []
     for node in nodes:
         if node is None:
             continue
-        flat.extend(node["sequence"]["blocks"] if "sequence" in node else [node])
+        for inner in node["sequence"]["blocks"] if "sequence" in node else [node]:
+            if flat and (next(iter(flat[-1])), next(iter(inner))) in _INVERSES:
+                flat.pop()
+            else:
+                flat.append(inner)
     if not flat:
         return None
     return flat[0] if len(flat) == 1 else {"sequence": {"blocks": flat}}

@@ -1,0 +1,55 @@
+"""Several blocks in turn, cycled over depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from space.block import Block, BlockOptions, BlockSlot, Child, Node, State, block
+from space.blocks.topology.sequence import chain
+from space.shape import Shape
+
+
+@block("pattern", role="topology", layout=("sequence", "grid", "vector", "tokens"))
+class Pattern(Block):
+    """Blocks in turn, cycled to a depth: `blocks: [a, a, b], times: 7` is a a b a a b a.
+
+    Each place picks anew. Stands in the document as the blocks it makes. Lieber et al. 2024, arXiv:2403.19887
+    (one attention layer among several state-space layers).
+    """
+
+    class Options(BlockOptions):
+        blocks: list[BlockSlot] = Field(description="the blocks of one cycle")
+        times: int = Field(ge=1, le=1024, description="number of blocks in all")
+
+    @classmethod
+    def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
+        """Places that pick anew, given the values its options may take."""
+        return max(values["times"])
+
+    @classmethod
+    def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
+        for i in range(options.times):
+            shape = child(options.blocks[i % len(options.blocks)], shape, index=i)
+        return shape
+
+    @classmethod
+    def document(cls, options: dict[str, Any], children: list[Child]) -> Node | None:
+        return chain([c.node for c in children])
+
+    def __init__(self, shape: Shape, options: Options, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for inner in self.blocks:
+            x = inner(x)
+        return x
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        for name, inner in self.block_children.items():
+            x, state[name] = inner.step(x, state[name])
+        return x, state

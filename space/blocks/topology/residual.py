@@ -1,0 +1,37 @@
+"""A block with a skip connection around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from space.block import Block, BlockOptions, BlockSlot, State, block
+from space.shape import Shape
+
+
+@block("residual", role="topology", layout=("sequence", "grid", "vector"))
+class Residual(Block):
+    """Skip connection: y = x + f(x), any shape that f keeps. He et al. 2015, arXiv:1512.03385."""
+
+    shorthand = "block"
+
+    class Options(BlockOptions):
+        block: BlockSlot = Field(description="the block f")
+
+    @classmethod
+    def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
+        return child(options.block, shape, name="block", keep=True)
+
+    def __init__(self, shape: Shape, options: Options, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state["block"] = self.block_children["block"].step(x, state["block"])
+        return x + y, state

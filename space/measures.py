@@ -1,0 +1,179 @@
+"""What objectives and constraints speak of: a measurement, on a device, in a situation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from space.errors import InputError, did_you_mean
+from space.yaml_loader import parse_quantity
+
+DIMENSIONS = {
+    "params": "count",
+    "params_active": "count",
+    "params_deployed": "count",
+    "macs": "count",
+    "macs_executed": "count",
+    "vector_flops": "count",
+    "weight_bytes": "bytes",
+    "state_bytes": "bytes",
+    "latency": "seconds",
+    "energy": "joules",
+    "peak_memory": "bytes",
+}
+ON_DEVICE = ("latency", "energy", "peak_memory")
+STRUCTURE = ("depth", "count")
+TASK_METRICS = {"accuracy": "count", "loss": "count", "bits_per_byte": "count"}
+PHASES = ("inference", "training", "prefill", "decode")
+_MEASURE = re.compile(
+    r"\s*(?P<name>[a-z_]+(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
+)
+_CONSTRAINT = re.compile(r"(?P<left>.+?)(?P<sign><=|>=|==|<|>|=)(?P<right>[^<>=]+)")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measurement: `latency@h100-sxm(decode, batch=8, length=4096)`, `params`, `count(attention)`."""
+
+    name: str
+    hardware: str | None = None
+    phase: str = "inference"
+    batch: int = 1
+    length: int | None = None
+    kind: str = ""
+
+    @property
+    def dimension(self) -> str:
+        """The dimension of its values: count, bytes, seconds or joules."""
+        return DIMENSIONS.get(self.name, "count")
+
+    @property
+    def is_cost(self) -> bool:
+        """True where the cost model gives it, without training."""
+        return self.name in DIMENSIONS
+
+    @property
+    def is_structural(self) -> bool:
+        """True where the document alone gives it."""
+        return self.name in STRUCTURE
+
+    @property
+    def situation(self) -> str:
+        """Phase, batch and length where they differ from inference of one input; empty otherwise."""
+        parts = [self.phase] if self.phase != "inference" else []
+        parts += [f"batch={self.batch}"] if self.batch != 1 else []
+        parts += [f"length={self.length}"] if self.length is not None else []
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        if self.name == "count":
+            return f"count({self.kind})"
+        device = f"@{self.hardware}" if self.hardware else ""
+        return f"{self.name}{device}" + (f"({self.situation})" if self.situation else "")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A measure and its direction."""
+
+    measure: Measure
+    direction: Literal["max", "min"]
+
+    @property
+    def sign(self) -> float:
+        """+1 where less is better, -1 where more is."""
+        return 1.0 if self.direction == "min" else -1.0
+
+    def __str__(self) -> str:
+        return str(self.measure)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`measure sign bound`, the bound in SI base units."""
+
+    measure: Measure
+    sign: Literal["<=", ">=", "<", ">"]
+    bound: float
+    text: str
+
+    def violation(self, value: float) -> float:
+        """How far a value is on the wrong side, relative to the bound; 0 where it is met."""
+        over = value - self.bound if self.sign[0] == "<" else self.bound - value
+        if over < 0 or (over == 0 and "=" in self.sign):
+            return 0.0
+        return max(over / max(abs(self.bound), 1e-12), 1e-12)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_measure(text: str, metrics: tuple[str, ...] = tuple(TASK_METRICS)) -> Measure:
+    """Parse a measure. `metrics` are the task's own. Raises InputError with the way out."""
+    matched = _MEASURE.fullmatch(text)
+    if not matched:
+        raise InputError(
+            f"expected a measure such as `accuracy`, `params` or `latency@h100-sxm(decode, batch=8)`; got {text!r}"
+        )
+    name, hardware, inside = matched["name"], matched["hardware"], matched["inside"]
+    if name == "count":
+        if not inside or hardware:
+            raise InputError(f"expected count(KIND), such as count(attention); got {text!r}")
+        return Measure("count", kind=inside.strip())
+    known = [*metrics, *DIMENSIONS, "depth"]
+    if name not in known:
+        raise InputError(f"unknown measure {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}, count(KIND)")
+    if name in ON_DEVICE and hardware is None:
+        raise InputError(f"{name} needs a device: `{name}@h100-sxm` (`nas hardware` lists them)")
+    if name not in ON_DEVICE and hardware is not None:
+        raise InputError(f"{name} doesn't depend on a device; write `{name}` without @{hardware}")
+    if inside is None:
+        return Measure(name, hardware)
+    if name not in DIMENSIONS:
+        raise InputError(f"{name} takes no situation; got ({inside})")
+    return _situation(Measure(name, hardware), inside)
+
+
+def _situation(measure: Measure, inside: str) -> Measure:
+    phase, batch, length = measure.phase, measure.batch, measure.length
+    for part in filter(None, (p.strip() for p in inside.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not equals and key in PHASES:
+            phase = key
+        elif equals and key in ("batch", "length"):
+            if not value.isdigit() or not 1 <= int(value) <= 10**9:
+                raise InputError(f"expected {key}= a whole number of at least 1; got {value!r}")
+            batch, length = (int(value), length) if key == "batch" else (batch, int(value))
+        else:
+            known = [*PHASES, "batch", "length"]
+            raise InputError(
+                f"expected a phase ({', '.join(PHASES)}), batch=N or length=N; got {part!r}{did_you_mean(key, known)}"
+            )
+    return Measure(measure.name, measure.hardware, phase, batch, length)
+
+
+def parse_constraint(text: str, metrics: tuple[str, ...] = tuple(TASK_METRICS)) -> Constraint:
+    """Parse `params <= 200K`, `latency@x <= 5ms`, `count(attention) <= 2`. Raises InputError."""
+    matched = _CONSTRAINT.fullmatch(text.strip())
+    if not matched:
+        raise InputError(f"expected `measure <= number` or `measure >= number`; got {text!r}")
+    if matched["sign"] in ("=", "=="):
+        raise InputError(f"expected <=, >=, < or >; got {matched['sign']!r} in {text!r}")
+    measure = parse_measure(matched["left"], metrics)
+    bound = parse_quantity(matched["right"], measure.dimension)
+    return Constraint(measure, matched["sign"], bound, text.strip())  # type: ignore[arg-type]
+
+
+def contradictions(constraints: list[Constraint]) -> list[tuple[Constraint, Constraint]]:
+    """Pairs of constraints on one measure that no value meets."""
+    found = []
+    for i, first in enumerate(constraints):
+        for second in constraints[i + 1 :]:
+            if first.measure != second.measure or first.sign[0] == second.sign[0]:
+                continue
+            upper, lower = (first, second) if first.sign[0] == "<" else (second, first)
+            strict = "=" not in upper.sign or "=" not in lower.sign
+            if lower.bound > upper.bound or (strict and lower.bound == upper.bound):
+                found.append((first, second))
+    return found
