@@ -69,7 +69,7 @@ class Compiler:
             return None
         cls = known[kind]
         allowed = ({"topology", *slot.roles} if "norm" not in slot.roles else {"norm"}) if slot and slot.roles else None
-        if allowed is not None and cls.role not in allowed and not (kind == "identity"):
+        if allowed is not None and cls.role not in allowed and kind != "identity":
             wanted = " or ".join(slot.roles) if slot else ""
             fitting = [k for k, b in known.items() if slot and b.role in slot.roles]
             self._report(

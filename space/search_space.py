@@ -274,7 +274,7 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
             metrics = vocabulary.task(task, declared, path.parent)
         except InputError as error:
             problems.append(sections["task"].mark.problem("task", str(error)))
-    marks = {key: mark for key, mark in node.key_marks.items()}
+    marks = dict(node.key_marks)
     objectives = _objectives(sections.get("objectives"), metrics, vocabulary, problems, marks)
     constraints = _constraints(sections.get("constraints"), metrics, vocabulary, problems, marks)
     name = sections["name"].value if "name" in sections else path.stem
