@@ -1,17 +1,17 @@
 """Every exception that Blockwright raises on purpose.
 
-    BlockwrightError
-    ├── InputError (ValueError)      the user can mend it; the command line exits with 2
-    │   ├── SpaceError               a YAML file is wrong; carries every Problem found in it
-    │   ├── OptionError              one option of one block is wrong
-    │   ├── ShapeError               a block can't take the shape that reaches it
-    │   └── NameUnknown              a name that no registry, file or store holds
-    ├── EvaluationError              a trial failed; the study goes on
-    │   ├── Diverged                 loss or gradient became NaN or infinite
-    │   └── LimitExceeded            wall-clock or memory limit of the trial was reached
-    ├── StoreError                   the database can't be used as asked
-    │   └── StudyLocked              another coordinator holds the study
-    └── ExportError                  an architecture can't be written out
+BlockwrightError
+├── InputError (ValueError)      the user can mend it; the command line exits with 2
+│   ├── SpaceError               a YAML file is wrong; carries every Problem found in it
+│   ├── OptionError              one option of one block is wrong
+│   ├── ShapeError               a block can't take the shape that reaches it
+│   └── NameUnknown              a name that no registry, file or store holds
+├── EvaluationError              a trial failed; the study goes on
+│   ├── Diverged                 loss or gradient became NaN or infinite
+│   └── LimitExceeded            wall-clock or memory limit of the trial was reached
+├── StoreError                   the database can't be used as asked
+│   └── StudyLocked              another coordinator holds the study
+└── ExportError                  an architecture can't be written out
 """
 
 from __future__ import annotations
