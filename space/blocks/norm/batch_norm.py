@@ -1,0 +1,44 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from space.block import Block, BlockOptions, block
+from space.errors import ShapeError
+from space.shape import Shape
+
+
+@block("batch_norm", role="norm", layout=("grid", "sequence", "vector"))
+class BatchNorm(Block):
+    """Batch normalisation of each channel. x [B, D, H, W], [B, L, D] or [B, D] -> the same shape.
+
+    y = (x - m_d) / sqrt(v_d + eps) * g + b; m and v over batch and positions in training, running averages after. Not
+    for causal inputs: in training the statistics of a position include later ones.
+    Ioffe & Szegedy 2015, arXiv:1502.03167.
+    """
+
+    class Options(BlockOptions):
+        eps: float = Field(1e-5, gt=0, description="added to the variance before the root")
+        momentum: float = Field(0.1, gt=0, le=1, description="weight of the new batch in the running averages")
+
+    @classmethod
+    def validate_at(cls, shape: Shape, options: Any) -> None:
+        if shape.causal:
+            raise ShapeError(
+                "batch_norm takes its statistics over all positions in training, later ones included, but the input is"
+                " causal (choose rms_norm or layer_norm)"
+            )
+        super().validate_at(shape, options)
+
+    def __init__(self, shape: Shape, options: Options) -> None:
+        super().__init__()
+        self.channels_last = shape.layout == "sequence"
+        kind = nn.BatchNorm2d if shape.layout == "grid" else nn.BatchNorm1d
+        self.norm = kind(shape.dim, eps=options.eps, momentum=options.momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2) if self.channels_last else self.norm(x)

@@ -1,0 +1,37 @@
+"""Shape rules that several blocks share, each with the way out in its message."""
+
+from __future__ import annotations
+
+from space.errors import ShapeError
+
+
+def must_divide(option: str, value: int, total: int, what: str) -> None:
+    """ShapeError that names the nearest divisors unless `value` divides `total`."""
+    if total % value:
+        raise ShapeError(
+            f"{option} must divide {what} {total}; got {value} (try {nearest(divisors(total), value)})", option
+        )
+
+
+def divisors(total: int) -> list[int]:
+    """All divisors, smallest first."""
+    return [n for n in range(1, total + 1) if total % n == 0]
+
+
+def nearest(values: list[int], wanted: int, count: int = 3) -> str:
+    """The values nearest to the wanted one, as `4, 6 or 8`."""
+    picked = [str(v) for v in sorted(sorted(values, key=lambda v: (abs(v - wanted), v))[:count])]
+    return picked[0] if len(picked) == 1 else f"{', '.join(picked[:-1])} or {picked[-1]}"
+
+
+def must_fit(option: str, kernel: int, axes: dict[str, int]) -> None:
+    """ShapeError unless `kernel` fits into every axis."""
+    for name, size in axes.items():
+        if kernel > size:
+            raise ShapeError(f"{option} must not exceed the {name} {size}; got {kernel} (try {size} or less)", option)
+
+
+def must_be_odd(option: str, kernel: int, where: str = "") -> None:
+    """ShapeError for an even kernel, which has no middle."""
+    if kernel % 2 == 0:
+        raise ShapeError(f"{option} must be odd{where}; got {kernel} (try {kernel - 1} or {kernel + 1})", option)

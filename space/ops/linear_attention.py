@@ -1,0 +1,59 @@
+"""Attention without softmax, linear in the length."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from space.fused import fused
+
+CHUNK = 64
+"""Positions that meet by an explicit CHUNK x CHUNK product; older ones come through the running state."""
+
+
+@fused("linear_attention")
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, initial: Tensor | None = None, eps: float = 1e-6
+) -> Tensor:
+    """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
+
+    q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
+    `linear_attention_state`). Work L (E + CHUNK) (E + F); memory L / CHUNK states.
+    """
+    values = F.pad(v, (0, 1), value=1.0)
+    if causal:
+        total = _causal_total(q, k, values, initial)
+    else:
+        state = k.transpose(-1, -2) @ values
+        total = q @ (state if initial is None else state + initial)
+    return total[..., :-1] / (total[..., -1:] + eps)
+
+
+def linear_attention_state(k: Tensor, v: Tensor, initial: Tensor | None = None) -> Tensor:
+    """State after these positions: sum_s k_s [v_s, 1]'. k [B, H, L, E], v [B, H, L, F] -> [B, H, E, F + 1]."""
+    state = k.transpose(-1, -2) @ F.pad(v, (0, 1), value=1.0)
+    return state if initial is None else state + initial
+
+
+def _causal_total(q: Tensor, k: Tensor, values: Tensor, initial: Tensor | None) -> Tensor:
+    length = q.shape[2]
+    size = min(CHUNK, length)
+    chunks = -(-length // size)
+    pad = chunks * size - length
+    q, k, values = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(2, (chunks, size)) for t in (q, k, values))
+    total = (q @ k.transpose(-1, -2)).tril() @ values
+    if chunks > 1:
+        # State before chunk i: what chunks 0 .. i - 1 added.
+        added = k[:, :, :-1].transpose(-1, -2) @ values[:, :, :-1]
+        seen = F.pad(added.cumsum(2), (0, 0, 0, 0, 1, 0))
+        total = total + q @ (seen if initial is None else seen + initial.unsqueeze(2))
+    elif initial is not None:
+        total = total + q @ initial.unsqueeze(2)
+    total = total.flatten(2, 3)
+    return total[:, :, :length] if pad else total
+
+
+def positive_features(x: Tensor) -> Tensor:
+    """elu(x) + 1, the feature map of Katharopoulos et al. 2020 (eq. 7)."""
+    return torch.where(x > 0, x + 1, torch.exp(x.clamp(max=0)))
