@@ -261,5 +261,3 @@ def _measurement(measured: Measured) -> Measurement:
     return Measurement(
         name, measured.value, measured.unit, measure.hardware, measure.situation, measured.low, measured.high
     )
-
-

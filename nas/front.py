@@ -19,9 +19,7 @@ def costs(values: Sequence[Sequence[float]], directions: Sequence[Direction]) ->
 def on_front(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> list[bool]:
     """For each point: True where no other is at least as good everywhere and better somewhere. Equal points stay."""
     points = costs(values, directions)
-    return [
-        not bool(np.any(np.all(points <= point, axis=1) & np.any(points < point, axis=1))) for point in points
-    ]
+    return [not bool(np.any(np.all(points <= point, axis=1) & np.any(points < point, axis=1))) for point in points]
 
 
 def hypervolume(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> float:

@@ -16,7 +16,7 @@ _TRIAL = re.compile(r"(?P<study>.+):(?P<number>\d+)")
 def vocabulary() -> Vocabulary:
     """Every name that a space file may use besides those of blocks."""
     from costmodel import hardware_names
-    from nas.search import strategy_names
+    from nas.strategies import strategy_names
 
     return Vocabulary(hardware=tuple(hardware_names()), strategies=strategy_names(), task=_check_task)
 

@@ -74,4 +74,3 @@ def violations(constraints: Sequence[Constraint], values: dict[Measure, float]) 
         if constraint.measure in values and (by := constraint.violation(values[constraint.measure])) > 0:
             missed[constraint.text] = by
     return missed
-

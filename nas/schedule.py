@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.search import Proposal, Strategy
+from nas.strategies import Proposal, Strategy
 
 
 @dataclass(frozen=True)

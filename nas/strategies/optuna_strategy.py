@@ -19,7 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from nas.search.base import Proposal, Strategy
+from nas.strategies.base import Proposal, Strategy
 from space import Architecture, SearchSettings, SearchSpace
 from space.spec import Domain, Pick
 

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.base import strategy
-from nas.search.optuna_strategy import OptunaStrategy
+from nas.strategies.base import strategy
+from nas.strategies.optuna_strategy import OptunaStrategy
 
 
 class _Sampler(optuna.samplers.NSGAIISampler):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.search.base import Proposal, Strategy, strategy
-from nas.search.optuna_strategy import derived_seed
+from nas.strategies.base import Proposal, Strategy, strategy
+from nas.strategies.optuna_strategy import derived_seed
 
 
 @strategy("random")

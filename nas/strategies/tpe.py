@@ -6,8 +6,8 @@ import warnings
 
 import optuna
 
-from nas.search.base import strategy
-from nas.search.optuna_strategy import OptunaStrategy
+from nas.strategies.base import strategy
+from nas.strategies.optuna_strategy import OptunaStrategy
 
 
 @strategy("tpe")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from nas.search.base import Proposal, Strategy, strategy
+from nas.strategies.base import Proposal, Strategy, strategy
 from space import Architecture, SearchSettings, SearchSpace
 
 

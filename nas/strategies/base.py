@@ -71,9 +71,9 @@ def strategy(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
 
 
 def _load() -> None:
-    import nas.search
+    import nas.strategies
 
-    for found in pkgutil.iter_modules(nas.search.__path__, "nas.search."):
+    for found in pkgutil.iter_modules(nas.strategies.__path__, "nas.strategies."):
         importlib.import_module(found.name)
 
 
