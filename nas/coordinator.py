@@ -22,6 +22,9 @@ _ALWAYS = (Measure("params"), Measure("macs"))
 class Listener(Protocol):
     """What a progress display is told."""
 
+    def began(self, study: str) -> None:
+        """The study's name, once it is known."""
+
     def changed(self, counts: dict[str, int], wanted: int) -> None:
         """The number of trials by state, and how many trained ones are wanted."""
 

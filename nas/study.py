@@ -58,6 +58,8 @@ def run(
     address = store or default_store()
     with Store(address) as opened, _terminable():
         record, settings = _take_up(opened, space, chosen) if chosen.resume else _begin(opened, space, chosen)
+        if listener:
+            listener.began(record.name)
         with LeaseKeeper(opened, record.id, chosen.takeover) as lease:
             opened.requeue_running(record.id)
             opened.set_study_status(record.id, "running")
