@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from space.errors import ShapeError
+from space.errors import InputError, ShapeError
 
 
 def must_divide(option: str, value: int, total: int, what: str) -> None:
     """ShapeError that names the nearest divisors unless `value` divides `total`."""
     if total % value:
-        raise ShapeError(
-            f"{option} must divide {what} {total}; got {value} (try {nearest(divisors(total), value)})", option
-        )
+        ways = nearest(divisors(total), value)
+        raise ShapeError(f"{option} must divide {what} {total}; got {value} (try {ways})", option)
 
 
 def divisors(total: int) -> list[int]:
@@ -35,3 +34,9 @@ def must_be_odd(option: str, kernel: int, where: str = "") -> None:
     """ShapeError for an even kernel, which has no middle."""
     if kernel % 2 == 0:
         raise ShapeError(f"{option} must be odd{where}; got {kernel} (try {kernel - 1} or {kernel + 1})", option)
+
+
+def must_decode(kind: str, causal: bool) -> None:
+    """InputError for a block that, built as it is, lets a position see later ones."""
+    if not causal:
+        raise InputError(f"{kind} has no decode form here: a position sees later ones (set causal: true in the input)")

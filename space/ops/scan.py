@@ -76,17 +76,17 @@ def _scan_segment(
     u = dt * x
     # A padded position has dt = 0: it keeps the state and adds nothing.
     u, dt, B, C = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(1, (chunks, size)) for t in (u, dt, B, C))
-    decays = [torch.exp(dt[:, :, j, None, :] * A_ND) for j in range(size)]
-    inputs = [u[:, :, j, None, :] * B[:, :, j, :, None] for j in range(size)]
+    decays = [torch.exp(step * A_ND) for step in dt.unsqueeze(3).unbind(2)]
+    inputs = [u_j * B_j for u_j, B_j in zip(u.unsqueeze(3).unbind(2), B.unsqueeze(4).unbind(2), strict=True)]
     if chunks == 1:
         before = None if initial is None else initial.unsqueeze(1)
     else:
         before, last = _chunk_states(decays, inputs, torch.exp(dt.sum(2).unsqueeze(2) * A_ND), initial)
     outputs = []
     h = before
-    for j in range(size):
-        h = inputs[j] if h is None else torch.addcmul(inputs[j], decays[j], h)
-        outputs.append((h * C[:, :, j, :, None]).sum(2))
+    for decay, u_j, C_j in zip(decays, inputs, C.unsqueeze(4).unbind(2), strict=True):
+        h = u_j if h is None else torch.addcmul(u_j, decay, h)
+        outputs.append((h * C_j).sum(2))
     if chunks == 1:
         assert h is not None
         last = h[:, 0]
