@@ -18,8 +18,8 @@ def divisors(total: int) -> list[int]:
 
 
 def nearest(values: list[int], wanted: int, count: int = 3) -> str:
-    """The values nearest to the wanted one, as `4, 6 or 8`."""
-    picked = [str(v) for v in sorted(sorted(values, key=lambda v: (abs(v - wanted), v))[:count])]
+    """The values nearest to the wanted one by ratio, as `4, 6 or 8`."""
+    picked = [str(v) for v in sorted(sorted(values, key=lambda v: max(v / wanted, wanted / v))[:count])]
     return picked[0] if len(picked) == 1 else f"{', '.join(picked[:-1])} or {picked[-1]}"
 
 

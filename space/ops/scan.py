@@ -11,6 +11,8 @@ from torch import Tensor
 
 from space.fused import fused
 
+SHORT = 32
+"""Up to this length one walk over the positions costs less than chunks do."""
 SEGMENT = 512
 """Positions in flight at once: bounds the memory of the decays and inputs, [B, SEGMENT, N, D] each."""
 
@@ -51,8 +53,8 @@ def selective_scan(
     """Selective state space: h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t; y_t = C_t h_t + D x_t.
 
     x, dt [B, L, D]; A [D, N] (negative); B, C [B, L, N]; D [D]; initial [B, N, D] -> (y [B, L, D], last h [B, N, D]).
-    Chunks of a segment run side by side: a first walk gives each chunk's own last state, a scan over chunks the state
-    before each, a second walk the outputs. Nominal count: 6 vector operations a state element and step.
+    The sqrt(L) chunks of a segment run side by side: a first walk gives each chunk's own last state, a scan over chunks
+    the state before each, a second walk the outputs. Nominal count: 6 vector operations a state element and step.
     """
     A_ND = A.t().contiguous()
     outputs = []
@@ -69,8 +71,7 @@ def _scan_segment(
     x: Tensor, dt: Tensor, A_ND: Tensor, B: Tensor, C: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     length = x.shape[1]
-    # Operators grow with the chunk's size, work on the states before chunks with their number.
-    size = max(1, math.isqrt(length // 2))
+    size = length if length <= SHORT else math.isqrt(length)
     chunks = -(-length // size)
     pad = chunks * size - length
     u = dt * x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_decode
+from space.errors import ShapeError
 from space.ops.channels import convolve_last, convolve_positions
 from space.ops.scan import selective_scan
 from space.shape import Shape
@@ -70,6 +71,12 @@ class SelectiveSSM(Block):
     @classmethod
     def is_causal(cls, options: Any) -> bool:
         return options.directions == 1
+
+    @classmethod
+    def validate_at(cls, shape: Shape, options: Any) -> None:
+        if shape.causal and options.directions == 2:
+            raise ShapeError("directions must be 1 where the input is causal; got 2", "directions")
+        super().validate_at(shape, options)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
