@@ -146,7 +146,7 @@ class Block(nn.Module):
 
         Raises InputError for a block that has no decode form.
         """
-        if self.block_children:
+        if self.slots:
             return {name: child.init_state(batch, length) for name, child in self.block_children.items()}
         if self.pointwise:
             return {}

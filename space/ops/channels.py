@@ -30,12 +30,12 @@ def learned_positions(length: int, width: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(length, width), std=0.02))
 
 
-def convolve_positions(x: Tensor, conv: nn.Conv1d, before: int, after: int) -> Tensor:
+def convolve_positions(x: Tensor, conv: nn.Module, before: int, after: int) -> Tensor:
     """A convolution along the length. x [B, L, D], zeros for the `before` and `after` missing positions."""
     return conv(F.pad(x.transpose(1, 2), (before, after))).transpose(1, 2)
 
 
-def convolve_last(tail: Tensor, x: Tensor, conv: nn.Conv1d) -> tuple[Tensor, Tensor]:
+def convolve_last(tail: Tensor, x: Tensor, conv: nn.Module) -> tuple[Tensor, Tensor]:
     """One step of a causal convolution: tail [B, K - 1, D] holds the positions before x [B, 1, D]."""
     seen = torch.cat([tail, x], dim=1)
     return conv(seen.transpose(1, 2)).transpose(1, 2), seen[:, 1:]

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
-from space.blocks.rules import must_be_odd
+from space.blocks.rules import must_be_odd, must_decode
 from space.errors import ShapeError
 from space.ops.channels import activation, channel_map, convolve_last, convolve_positions
 from space.shape import Layout, Shape
@@ -53,7 +53,7 @@ class DepthwiseConv(Block):
         self.before = options.kernel - 1 if causal else options.kernel // 2
         self.after = 0 if causal else options.kernel // 2
         if self.on_grid:
-            self.conv: nn.Module = nn.Conv2d(
+            self.conv: nn.Conv1d | nn.Conv2d = nn.Conv2d(
                 shape.dim, shape.dim, options.kernel, padding=self.before, groups=shape.dim, bias=options.bias
             )
         else:
@@ -68,6 +68,7 @@ class DepthwiseConv(Block):
         return self.project(self.activation(y))
 
     def init_state(self, batch: int, length: int = 0) -> State:
+        must_decode(self.kind, self.after == 0 and not self.on_grid)
         weight = self.conv.weight
         return {"tail": weight.new_zeros(batch, weight.shape[-1] - 1, weight.shape[0])}
 
