@@ -12,7 +12,8 @@ from nas.front import hypervolume
 from nas.measuring import Measured, known_untrained, measure_costs, violations
 from nas.schedule import Outcome, Schedule
 from space import Architecture, InputError, Measure, Objective, SearchSpace, canonical_json
-from store import Measurement, Store, Study
+from space.measures import TASK_METRICS
+from store import Measurement, Store, Study, TrialRecord
 
 _INFEASIBLE_IN_A_ROW = 2000
 _WORST = 1e9
@@ -188,8 +189,7 @@ class Coordinator:
             return
         earlier = self.store.finished_evaluation(self._key(architecture))
         if earlier is not None:
-            result = {"status": "complete", "curve": [], "seconds": 0.0, **earlier}
-            self._finish(number, result)
+            self._finish(number, _again(earlier))
             return
         self._waiting.append((trial_id, number, architecture, job))
 
@@ -256,6 +256,17 @@ class Coordinator:
         names = [str(o) for o in self.objectives]
         points = self.store.points(self.study.id, names)
         return hypervolume(points.values.tolist(), [o.direction for o in self.objectives])
+
+
+def _again(earlier: TrialRecord) -> dict[str, Any]:
+    """The result of an evaluation that another trial made already."""
+    return {
+        "status": "complete",
+        "reason": f"evaluated before, as trial {earlier.number} of {earlier.study}",
+        "metrics": {m.name: m.value for m in earlier.measurements if m.name in TASK_METRICS},
+        "curve": earlier.curve,
+        "seconds": 0.0,
+    }
 
 
 def _measurement(measured: Measured) -> Measurement:

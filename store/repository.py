@@ -68,6 +68,11 @@ class Store:
     ) -> None:
         self.close()
 
+    @property
+    def artifact_root(self) -> Path:
+        """The folder that holds the artifacts."""
+        return self._artifacts.root
+
     # studies
 
     def create_study(
