@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.executors import Executor
 from nas.front import hypervolume
 from nas.measuring import Measured, known_untrained, measure_costs, violations
 from nas.schedule import Outcome, Schedule
@@ -31,14 +32,6 @@ class Listener(Protocol):
 
     def trial(self, number: int, state: str, values: dict[str, float], reason: str) -> None:
         """A trial ended."""
-
-
-class Executor(Protocol):
-    """What runs the jobs; see nas.executors."""
-
-    def submit(self, key: Any, job: dict[str, Any]) -> None: ...
-    def wait(self, timeout: float | None) -> list[tuple[Any, dict[str, Any]]]: ...
-    def free(self) -> int: ...
 
 
 class Coordinator:
@@ -115,8 +108,8 @@ class Coordinator:
                 continue
             if self.schedule.tell_oldest():
                 continue
-            for number, result in self.executor.wait(timeout=1.0):
-                self._finish(number, result)
+            for key, result in self.executor.wait(timeout=1.0):
+                self._finish(int(key), result)
         while self.schedule.tell_oldest():
             pass
         self.store.set_hypervolume(self.study.id, self._hypervolume())
@@ -197,7 +190,7 @@ class Coordinator:
         while self._waiting and self.executor.free() > 0:
             trial_id, number, _, job = self._waiting.pop(0)
             self.store.start_trial(trial_id, "worker")
-            self.executor.submit(number, job)
+            self.executor.submit(str(number), job)
 
     def _finish(self, number: int, result: dict[str, Any]) -> None:
         trial_id, _, costs, job = self._open.pop(number)
