@@ -19,6 +19,15 @@ Result = dict[str, Any]
 _REASON_LENGTH = 500
 
 
+def warm_up() -> None:
+    """Import what every trial needs, so that the first one doesn't pay for it."""
+    import nas.tasks
+    import nas.training
+    from space import all_blocks
+
+    assert nas.training and nas.tasks.task_names() and all_blocks()
+
+
 def run_job(job: Job) -> Result:
     """Build, train and score the architecture of a job; write its weights where the job asks for them.
 
