@@ -56,7 +56,7 @@ class WorkerHandle:
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(_SEND_LIMIT_S)
-        self._log = tempfile.TemporaryFile("a+b")
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         with theirs:
             self._process = subprocess.Popen(
                 [*self.command, "--fd", str(theirs.fileno())],

@@ -164,7 +164,7 @@ def test_close_kills_a_busy_worker(executor: Executor, tmp_path: Path) -> None:
 @pytest.mark.parametrize("do", ["sleep", "hang_in_c"])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_coordinator_and_keep_its_stdout_clean(do: str, sent: signal.Signals) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["."] + sys.path[1:])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path[1:]])}
     with subprocess.Popen(
         [sys.executable, "-c", COORDINATOR, do],
         stdout=subprocess.PIPE,
