@@ -142,8 +142,8 @@ def _situation(measure: Measure, inside: str) -> Measure:
         if not equals and key in PHASES:
             phase = key
         elif equals and key in ("batch", "length"):
-            if not value.isdigit() or not 1 <= int(value) <= 10**9:
-                raise InputError(f"expected {key}= a whole number of at least 1; got {value!r}")
+            if not re.fullmatch("[0-9]{1,10}", value) or not 1 <= int(value) <= 10**9:
+                raise InputError(f"expected {key}= a whole number from 1 to 1,000,000,000; got {value!r}")
             batch, length = (int(value), length) if key == "batch" else (batch, int(value))
         else:
             known = [*PHASES, "batch", "length"]
