@@ -16,7 +16,7 @@ from space.block import Block, Slot
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.expression import parse_expression
 from space.spec import BlockOf, Choice, Computed, Domain, ListOf, Literal, Pick, Range, Spec, possible_values
-from space.yaml_loader import MAX_DEPTH, Mark, YamlNode, short
+from space.yaml_loader import MAX_DEPTH, Mark, YamlNode, from_plain, short
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGE_KEYS = {"int": {"int", "step", "log"}, "float": {"float", "log"}}
@@ -170,7 +170,7 @@ class Compiler:
             if slot is None:
                 options[name] = Literal(f"{path}.{name}", mark, default)
             elif default is not None:
-                made = self._held(_from_plain(default, mark), f"{path}.{name}", slot)
+                made = self._held(from_plain(default, mark), f"{path}.{name}", slot)
                 if made is None:
                     failed = True
                 else:
@@ -548,11 +548,3 @@ def _is_block(spec: Spec) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _from_plain(value: Any, mark: Mark) -> YamlNode:
-    if isinstance(value, dict):
-        return YamlNode({k: _from_plain(v, mark) for k, v in value.items()}, mark, dict.fromkeys(value, mark))
-    if isinstance(value, list):
-        return YamlNode([_from_plain(v, mark) for v in value], mark)
-    return YamlNode(value, mark)

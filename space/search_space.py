@@ -7,7 +7,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,20 @@ from space.compiler import Compiler, expected
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.extends import extend
 from space.inputs import INPUT_KINDS, check_input
-from space.measures import TASK_METRICS, Constraint, Objective, contradictions, parse_constraint, parse_measure
+from space.measures import (
+    TASK_METRICS,
+    Constraint,
+    Objective,
+    contradictions,
+    never_met,
+    parse_constraint,
+    parse_measure,
+)
 from space.resolver import DeadEnd, Picker, Resolver
 from space.settings import SearchSettings, TrainingSettings
 from space.sites import all_sites, walk_blocks
-from space.spec import Choice, Domain, Pick, Picks, Spec
-from space.yaml_loader import Mark, YamlNode, load_yaml, load_yaml_file
+from space.spec import BlockOf, Choice, Domain, Pick, Picks, Spec
+from space.yaml_loader import Mark, YamlNode, load_yaml, load_yaml_file, short
 
 KEYS = (
     "name",
@@ -41,6 +49,18 @@ KEYS = (
     "training",
 )
 _PROBES = 256
+_MORE_PROBES = 2048
+_PROBLEM_LIMIT = 100
+
+
+class _Problems(list[Problem]):
+    """The mistakes of a file; the hundredth ends the reading."""
+
+    def append(self, problem: Problem) -> None:
+        super().append(problem)
+        if len(self) >= _PROBLEM_LIMIT:
+            last = problem.message + f" (the first {_PROBLEM_LIMIT} mistakes; the rest isn't shown)"
+            raise SpaceError([*self[:-1], replace(problem, message=last)])
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,11 @@ class SearchSpace:
         """
 
         def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
+            if site not in genome:
+                raise InputError(f"the value of {site} is missing (one of {domain})")
             value = genome[site]
+            if not domain.holds(value):
+                raise InputError(f"{site}: expected {domain}; got {short(value)}")
             if not allowed or any(value == a and type(value) is type(a) for a in allowed):
                 return value
             values = domain.values()
@@ -163,11 +187,17 @@ class SearchSpace:
         def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
             if site not in picks:
                 raise InputError(f"the pick of {site} is missing (one of {domain})")
-            if allowed and picks[site] not in allowed:
-                raise InputError(f"{site}: {picks[site]!r} doesn't work here (allowed: {allowed})")
-            return picks[site]
+            value = picks[site]
+            if not domain.holds(value):
+                raise InputError(f"{site}: expected {domain}; got {short(value)}")
+            if allowed and not any(value == a and type(value) is type(a) for a in allowed):
+                raise InputError(f"{site}: {value!r} doesn't work here (allowed: {short(allowed)})")
+            return value
 
-        return self.resolve(picker)
+        made = self.resolve(picker)
+        if extra := [site for site in picks if site not in made.picks]:
+            raise InputError(f"no such pick in this network: {extra[0]}{did_you_mean(extra[0], made.picks)}")
+        return made
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in the order of the file's choices. Raises InputError on a float range."""
@@ -185,12 +215,17 @@ class SearchSpace:
                     trail.append((0, len(allowed)))
                 index = trail[depth][0]
                 depth += 1
-                return allowed[min(index, len(allowed) - 1)]
+                return allowed[index]
 
-            candidate = self.resolve(picker)
-            if candidate.id not in seen:
-                seen.add(candidate.id)
-                yield candidate
+            try:
+                node, _, picks = self._resolver.attempt(picker)
+            except DeadEnd:
+                pass
+            else:
+                candidate = self._architecture(node, picks)
+                if candidate.id not in seen:
+                    seen.add(candidate.id)
+                    yield candidate
             del trail[depth:]
             while trail and trail[-1][0] + 1 >= trail[-1][1]:
                 trail.pop()
@@ -205,19 +240,9 @@ class SearchSpace:
 
     def only(self) -> Architecture:
         """The architecture of a file without choices. Raises SpaceError where there are some."""
-        if self.sites:
-            site = next(iter(self.sites))
-            raise SpaceError(
-                [
-                    Problem(
-                        self.file,
-                        0,
-                        0,
-                        "",
-                        f"expected one architecture; the file holds {len(self.sites)} choices ({site}, ...)",
-                    )
-                ]
-            )
+        if choices := [site for site, domain in self.sites.items() if domain.count != 1]:
+            told = f"expected one architecture; the file holds {len(choices)} choices ({choices[0]}, ...)"
+            raise SpaceError([Problem(self.file, 0, 0, "", told)])
         made = self.resolve(_uniform(random.Random(0)))
         return Architecture(made.text)
 
@@ -239,7 +264,7 @@ def _uniform(rng: random.Random) -> Picker:
 
 
 def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> SearchSpace:
-    problems: list[Problem] = []
+    problems = _Problems()
     if not node.is_map:
         raise SpaceError([node.mark.problem("", f"expected a mapping with `architecture:`; got {node.describe()}")])
     node = extend(node, path, problems)
@@ -255,7 +280,10 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
     declared = _input(node, problems)
     compiler = Compiler(sections.get("choices"), sections.get("definitions"), problems)
     root = None
-    if "architecture" in sections:
+    if "architecture" in sections and sections["architecture"].value is None:
+        told = "expected a block (`kind` or `kind: {options}`); got nothing"
+        problems.append(sections["architecture"].mark.problem("architecture", told))
+    elif "architecture" in sections:
         root = compiler.slot(sections["architecture"], "architecture")
     else:
         problems.append(node.mark.problem("architecture", "the key `architecture` is missing; it holds the network"))
@@ -263,7 +291,8 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
     search = _settings(sections.get("search"), "search", SearchSettings, problems)
     training = _settings(sections.get("training"), "training", TrainingSettings, problems)
     if vocabulary.strategies is not None and search and search.strategy not in vocabulary.strategies:
-        mark = sections["search"].value["strategy"].mark if "search" in sections else node.mark
+        own = sections["search"].value if "search" in sections else None
+        mark = own["strategy"].mark if own and "strategy" in own else node.mark
         near = did_you_mean(search.strategy, vocabulary.strategies)
         told = f"unknown strategy {search.strategy!r}{near}; known: {', '.join(vocabulary.strategies)}"
         problems.append(mark.problem("search.strategy", told))
@@ -276,12 +305,14 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
             problems.append(sections["task"].mark.problem("task", str(error)))
     marks = dict(node.key_marks)
     objectives = _objectives(sections.get("objectives"), metrics, vocabulary, problems, marks)
-    constraints = _constraints(sections.get("constraints"), metrics, vocabulary, problems, marks)
-    name = sections["name"].value if "name" in sections else path.stem
-    if not isinstance(name, str) or not name or len(name) > 100 or not name.isprintable():
-        problems.append(
-            sections["name"].mark.problem("name", f"expected a short text; got {sections['name'].describe()}")
-        )
+    kinds = {found.cls.kind for found in walk_blocks(root) if isinstance(found, BlockOf)} if root else None
+    constraints = _constraints(sections.get("constraints"), metrics, vocabulary, problems, marks, kinds)
+    name = (
+        sections["name"].value if "name" in sections else "".join(filter(str.isprintable, path.stem))[:100] or "space"
+    )
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
+        told = f"expected one line of 1 to 100 characters; got {sections['name'].describe()}"
+        problems.append(sections["name"].mark.problem("name", told))
     if problems or root is None or declared is None or search is None or training is None:
         raise SpaceError(problems)
     made = SearchSpace(
@@ -348,7 +379,7 @@ def _objectives(
             node.mark.problem("objectives", f"expected a mapping `measure: max|min`; got {node.describe()}")
         )
         return ()
-    found = []
+    found: list[Objective] = []
     for text, direction in node.value.items():
         path, mark = f"objectives.{text}", node.key_marks[text]
         marks[path] = mark
@@ -361,6 +392,9 @@ def _objectives(
         if direction.value not in ("max", "min"):
             problems.append(direction.mark.problem(path, f"expected max or min; got {direction.describe()}"))
             continue
+        if earlier := next((o for o in found if o.measure == measure), None):
+            problems.append(mark.problem(path, f"the same measure as `{earlier}` above; keep one of them"))
+            continue
         found.append(Objective(measure, direction.value))
     return tuple(found)
 
@@ -371,6 +405,7 @@ def _constraints(
     vocabulary: Vocabulary,
     problems: list[Problem],
     marks: dict[str, Mark],
+    kinds: set[str] | None,
 ) -> tuple[Constraint, ...]:
     if node is None or node.value is None:
         return ()
@@ -392,6 +427,8 @@ def _constraints(
             _check_hardware(constraint.measure.hardware, vocabulary)
             if constraint.measure.name == "count":
                 registry.get(constraint.measure.kind)
+            if reason := never_met(constraint, kinds):
+                raise InputError(reason)
         except InputError as error:
             problems.append(item.mark.problem(path, str(error)))
             continue
@@ -441,9 +478,10 @@ def _check_buildable(made: SearchSpace) -> None:
                 offered.setdefault(id(choice), set()).update(allowed)
         return uniform(site, domain, allowed)
 
-    for _ in range(_PROBES):
+    for probe in range(_MORE_PROBES):
         made.resolve(pick)
-        if all(len(offered.get(id(c), ())) == len(c.labels) for c in choices):
+        reached = [c for c in choices if id(c) in offered or probe < _PROBES]
+        if all(len(offered.get(id(c), ())) == len(c.labels) for c in reached):
             return
     problems = []
     for choice in choices:

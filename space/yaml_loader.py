@@ -292,3 +292,33 @@ def short(value: Any) -> str:
 def _cut(text: str, most: int = 60) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def from_plain(value: Any, mark: Mark) -> YamlNode:
+    """JSON-like data as if it had been parsed at `mark`."""
+    if isinstance(value, dict):
+        inner = {str(k): from_plain(v, mark) for k, v in value.items()}
+        return YamlNode(inner, mark, dict.fromkeys(inner, mark))
+    if isinstance(value, list):
+        return YamlNode([from_plain(v, mark) for v in value], mark)
+    return YamlNode(value, mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `load_yaml` reads back unchanged: texts that YAML 1.2 takes for numbers stand in quotes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, data: str) -> yaml.ScalarNode:
+        """A text, quoted where it would be read as something else."""
+        style = '"' if _number(data) is not None or data in _NULL or data in _BOOL else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def dump_yaml(value: Any) -> str:
+    """JSON-like data as YAML."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
