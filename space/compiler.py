@@ -16,7 +16,7 @@ from space.block import Block, Slot
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.expression import parse_expression
 from space.spec import BlockOf, Choice, Computed, Domain, ListOf, Literal, Pick, Range, Spec, possible_values
-from space.yaml_loader import MAX_DEPTH, Mark, YamlNode, from_plain, short
+from space.yaml_loader import MAX_DEPTH, Mark, YamlNode, from_plain, is_number, short
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGE_KEYS = {"int": {"int", "step", "log"}, "float": {"float", "log"}}
@@ -454,7 +454,8 @@ class Compiler:
         try:
             adapter(cls, option).validate_python(value)
         except ValidationError as error:
-            self._report(mark, path, f"expected {expected(error)}; got {short(value)}")
+            hint = " (write it without quotes)" if isinstance(value, str) and is_number(value) else ""
+            self._report(mark, path, f"expected {expected(error)}; got {short(value)}{hint}")
             return False
         return True
 
@@ -494,10 +495,10 @@ _EXPECTED = {
     "finite_number": "a finite number",
 }
 _BOUNDS = {
-    "greater_than": (">", "gt"),
-    "greater_than_equal": (">=", "ge"),
-    "less_than": ("<", "lt"),
-    "less_than_equal": ("<=", "le"),
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
     "multiple_of": ("a multiple of", "multiple_of"),
 }
 
@@ -509,12 +510,17 @@ def expected(error: ValidationError) -> str:
         kind, context = detail["type"], detail.get("ctx", {})
         if kind in _BOUNDS:
             sign, key = _BOUNDS[kind]
-            parts.append(f"{sign} {context[key]}")
+            parts.append(f"{sign} {_plainly(context[key])}")
         elif kind == "literal_error":
-            parts.append(f"one of {context['expected']}")
+            options = re.findall(r"'([^']*)'", context["expected"])
+            parts.append(f"one of {context['expected']}{did_you_mean(str(detail.get('input')), options)}")
         else:
             parts.append(_EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]))
     return " or ".join(dict.fromkeys(parts))
+
+
+def _plainly(bound: Any) -> str:
+    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() else str(bound)
 
 
 def _labels(entries: list[YamlNode]) -> tuple[Pick, ...]:

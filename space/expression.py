@@ -92,7 +92,7 @@ class _Parser:
         if token and (token[0].isalpha() or token[0] == "_"):
             self.names.append(token)
             return lambda names: names[token]
-        raise InputError(f"expected a number or a name in ${{{self.text}}}; got {token or 'its end'!r}")
+        raise InputError(f"expected a number or a name in ${{{self.text}}}; got {repr(token) if token else 'its end'}")
 
     def _nested(self, rule: Callable) -> Callable[[Mapping[str, Number]], Number]:
         self.nesting += 1

@@ -28,7 +28,8 @@ def check_input(node: YamlNode, problems: list[Problem]) -> dict[str, Any] | Non
     kind = node.value["kind"].value
     if not isinstance(kind, str) or kind not in INPUT_KINDS:
         near = did_you_mean(str(kind), INPUT_KINDS)
-        told = f"unknown input kind {node.value['kind'].describe()}{near}; known: {', '.join(INPUT_KINDS)}"
+        what = "unknown input kind" if isinstance(kind, str) else "expected the kind of input; got"
+        told = f"{what} {node.value['kind'].describe()}{near}; known: {', '.join(INPUT_KINDS)}"
         report(node.value["kind"], "kind", told)
         return None
     known = {form.split(":")[0] for form in INPUT_KINDS[kind]} | {"kind"}

@@ -70,6 +70,7 @@ class Resolver:
         self.input_shape = input_shape
         self._leaves: dict[tuple, LeafSets] = {}
         self.refused: dict[tuple[int, Pick], str] = {}
+        self.failed: dict[tuple[str, Pick], str] = {}
 
     def resolve(self, picker: Picker) -> tuple[Node, Shape, Picks]:
         """The document node, its output shape and the picks that made it.
@@ -94,6 +95,7 @@ class Resolver:
                     break
                 *before, (site, value) = attempt.trail
                 excluded.setdefault((*before, site), set()).add(_key(value))
+                self.failed.setdefault((site, value), dead.reason)
         assert first is not None
         raise first
 
@@ -375,7 +377,8 @@ def _close(
     whole = chain(nodes)
     if keep is True and out != before:
         try:
-            check_kept(whole or {"identity": {}}, before, out)
+            named = next((n for n in nodes if n and next(iter(n)) not in ("to_grid", "to_sequence")), whole)
+            check_kept(named or {"identity": {}}, before, out)
         except ShapeError as error:
             if spec is None:
                 raise

@@ -313,6 +313,9 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
         told = f"expected one line of 1 to 100 characters; got {sections['name'].describe()}"
         problems.append(sections["name"].mark.problem("name", told))
+    resolver = Resolver(root, shape_of_input(declared)) if root and declared else None
+    for problem in _unbuildable(resolver) if resolver else []:
+        problems.append(problem)
     if problems or root is None or declared is None or search is None or training is None:
         raise SpaceError(problems)
     made = SearchSpace(
@@ -329,7 +332,7 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
         str(path),
         marks,
     )
-    _check_buildable(made)
+    made.__dict__["_resolver"] = resolver
     return made
 
 
@@ -460,40 +463,61 @@ def _unused(sections: dict[str, YamlNode], compiler: Compiler, problems: list[Pr
                 problems.append(node.key_marks[name].problem(f"{section}.{name}", told))
 
 
-def _check_buildable(made: SearchSpace) -> None:
-    """Raise SpaceError where nothing can be built, or where an entry of a choice of blocks can never be taken."""
+def _unbuildable(resolver: Resolver) -> list[Problem]:
+    """Why nothing can be built, or which entries of a choice of blocks can never be taken."""
     try:
-        made._resolver.resolve(lambda site, domain, allowed: allowed[0] if allowed else domain.low)
+        resolver.resolve(lambda site, domain, allowed: allowed[0] if allowed else domain.low)
+        return _never_taken(resolver)
     except DeadEnd as dead:
-        raise SpaceError([dead.spec.mark.problem(dead.spec.path, dead.reason)]) from None
-    offered: dict[int, set[Pick]] = {}
-    choices = [found for found in walk_blocks(made.root) if isinstance(found, Choice)]
-    by_pattern = [(_place(choice.site), choice) for choice in choices]
-    rng = random.Random(0)
-    uniform = _uniform(rng)
+        return [dead.spec.mark.problem(dead.spec.path, dead.reason)]
+
+
+def _never_taken(resolver: Resolver) -> list[Problem]:
+    """Entries that no probe could take: never offered, or tried and led nowhere each time."""
+    choices = [found for found in walk_blocks(resolver.root) if isinstance(found, Choice)]
+    patterns = [(_place(choice.site), choice) for choice in choices]
+    known: dict[str, list[Choice]] = {}
+    offered: dict[Choice, set[Pick]] = {}
+    taken: dict[Choice, set[Pick]] = {}
+    uniform = _uniform(random.Random(0))
+
+    def at(site: str) -> list[Choice]:
+        if site not in known:
+            known[site] = [choice for pattern, choice in patterns if pattern.fullmatch(site)]
+        return known[site]
 
     def pick(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
-        for pattern, choice in by_pattern:
-            if pattern.fullmatch(site):
-                offered.setdefault(id(choice), set()).update(allowed)
+        for choice in at(site):
+            offered.setdefault(choice, set()).update(allowed)
         return uniform(site, domain, allowed)
 
+    def missing(choice: Choice) -> dict[Pick, str]:
+        found = {label: resolver.refused.get((id(choice), label), "") for label in choice.labels}
+        failed = {value: reason for (site, value), reason in resolver.failed.items() if choice in at(site)}
+        for label in offered.get(choice, ()):
+            if label not in failed or label in taken.get(choice, ()):
+                del found[label]
+        return {label: reason or failed.get(label, "") for label, reason in found.items()}
+
+    probes: float = _PROBES
     for probe in range(_MORE_PROBES):
-        made.resolve(pick)
-        reached = [c for c in choices if id(c) in offered or probe < _PROBES]
-        if all(len(offered.get(id(c), ())) == len(c.labels) for c in reached):
-            return
-    problems = []
-    for choice in choices:
-        if id(choice) not in offered:
-            continue
-        for label, alternative in zip(choice.labels, choice.alternatives, strict=True):
-            if label not in offered[id(choice)]:
-                reason = made._resolver.refused[id(choice), label]
-                told = f"this entry of the choice can never be taken: {reason}"
-                problems.append(alternative.mark.problem(alternative.path, told))
-    if problems:
-        raise SpaceError(problems)
+        if probe == _PROBES:
+            size = math.prod(min(domain.count, _MORE_PROBES) for domain in all_sites(resolver.root).values())
+            probes = min(8 * size, _MORE_PROBES)
+        if probe >= probes:
+            break
+        for site, value in resolver.resolve(pick)[2].items():
+            for choice in at(site):
+                taken.setdefault(choice, set()).add(value)
+        if not any(missing(choice) for choice in choices if choice in offered or probe < _PROBES):
+            return []
+    return [
+        alternative.mark.problem(alternative.path, f"this entry of the choice can never be taken: {reason}")
+        for choice in choices
+        if choice in offered
+        for label, reason in missing(choice).items()
+        for alternative in [choice.taken(label)]
+    ]
 
 
 def _place(template: str) -> re.Pattern[str]:

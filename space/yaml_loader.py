@@ -126,6 +126,14 @@ def load_yaml(data: bytes | str, file: str = "<text>") -> YamlNode:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         told = " ".join(str(part) for part in (error.context, error.problem) if part)
+        if error.context_mark and error.context_mark.line + 1 != place[0]:
+            told += f" (it began in line {error.context_mark.line + 1})"
+        if "cannot start any token" in told:
+            lines = text.split("\n")
+            found = lines[place[0] - 1][place[1] - 1 :][:1] if len(lines) >= place[0] else ""
+            told = (
+                "a tab; indent with spaces" if found == "\t" else f"a text can't begin with {found!r}; put it in quotes"
+            )
         raise SpaceError([Problem(file, *place, "", f"not valid YAML: {told}")]) from None
     except yaml.reader.ReaderError as error:
         code = error.character if isinstance(error.character, int) else ord(error.character[0])
@@ -272,8 +280,8 @@ def parse_quantity(text: str | int | float, dimension: str = "count") -> float:
         return value
     matched = _QUANTITY.fullmatch(str(text).strip())
     if not matched or (matched[2] and matched[2] not in units):
-        taken = f", with one of {', '.join(units)}" if units else " without unit"
-        raise InputError(f"expected a number{taken}; got {_cut(repr(text))}")
+        taken = f", bare or with one of {', '.join(units)}" if units else " without unit"
+        raise InputError(f"expected a number{taken}; got {_cut(repr(str(text).strip()))}")
     value = float(matched[1]) * (units[matched[2]] if matched[2] else 1.0)
     if not math.isfinite(value):
         raise InputError(f"expected a finite number; got {text!r}")
@@ -282,6 +290,11 @@ def parse_quantity(text: str | int | float, dimension: str = "count") -> float:
 
 def _too_large(size: int) -> str:
     return f"{size:,} bytes; a file of more than {MAX_BYTES:,} bytes is not accepted"
+
+
+def is_number(text: str) -> bool:
+    """True for a text that would be a number if it stood without quotes."""
+    return _number(text) is not None
 
 
 def short(value: Any) -> str:
