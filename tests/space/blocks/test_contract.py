@@ -87,7 +87,7 @@ def test_no_position_sees_a_later_one(case: Case) -> None:
         changed[:, t:] = (x[:, t:] + 1) % case.shape.dim if case.shape.layout == "tokens" else 2 - x[:, t:] ** 2
         z = block(changed)
         assert (y[:, :t] - z[:, :t]).abs().max() <= 1e-12
-        assert (y[:, t:] - z[:, t:]).abs().max() > 1e-6
+        assert case.kind == "zero" or (y[:, t:] - z[:, t:]).abs().max() > 1e-6
 
 
 @every_causal_case
