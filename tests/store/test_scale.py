@@ -17,6 +17,7 @@ from tests.store.samples import digest, make_study
 
 pytestmark = pytest.mark.slow
 TRIALS = 100_000
+LATER = Filter("number", ">", 9)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,11 @@ def fill(store: Store) -> None:
             on_front[i] = True
             lowest, last = point[1], point
     ids = [digest(str(n)) for n in range(TRIALS)]
+    objective_values = [
+        {"trial_id": n, "position": p, "value": v}
+        for n, row in enumerate(values.tolist(), 1)
+        for p, v in enumerate(row)
+    ]
     common = {"study_id": 1, "state": "complete", "reason": "", "feasible": True, "sampler": None, "violation": None}
     common |= {"attempts": 1, "worker": "w", "queued_at": 0.0, "started_at": 0.0, "finished_at": 1.0, "seconds": 1.0}
     rows: list[tuple[Any, list[dict[str, Any]]]] = [
@@ -54,14 +60,7 @@ def fill(store: Store) -> None:
                 for n, i in enumerate(ids)
             ],
         ),
-        (
-            TrialValue,
-            [
-                {"trial_id": n + 1, "position": p, "value": v}
-                for n in range(TRIALS)
-                for p, v in enumerate(values[n].tolist())
-            ],
-        ),
+        (TrialValue, objective_values),
         (
             MeasurementRow,
             [
@@ -108,16 +107,13 @@ def plan(store: Store, statement: str, parameters: Any) -> str:
 QUESTIONS: dict[str, tuple[Callable[[Store], Any], int]] = {
     "page": (lambda s: s.trials("s", offset=50_000, limit=50), 5),
     "page by objective": (lambda s: s.trials("s", order_by="accuracy", descending=True, limit=50), 7),
-    "page by measurement": (
-        lambda s: s.trials("s", order_by="latency@mcu", limit=50, filters=[Filter("number", ">", 9)]),
-        8,
-    ),
-    "trial": (lambda s: s.trial("s", 77_777), 9),
+    "page by measurement": (lambda s: s.trials("s", order_by="latency@mcu", limit=50, filters=[LATER]), 9),
+    "trial": (lambda s: s.trial("s", 77_777), 10),
     "front": (lambda s: s.front("s"), 4),
     "front over two": (lambda s: s.front_for("s", ["accuracy", "latency@mcu"], ["max", "min"]), 4),
     "points": (lambda s: s.points("s", ["accuracy", "latency@mcu"]), 4),
     "studies": (lambda s: s.studies(), 1),
-    "earlier evaluation": (lambda s: s.finished_evaluation(digest("99999")), 10),
+    "earlier evaluation": (lambda s: s.finished_evaluation(digest("99999")), 11),
 }
 
 
@@ -136,7 +132,7 @@ def test_questions_take_few_statements_and_use_indexes(large: Store, name: str) 
 def test_the_front_is_the_same_either_way(large: Store) -> None:
     kept = [t.number for t in large.front("s")]
     assert 5 < len(kept) < 500
-    found = large.front_for("s", ["accuracy", "latency@mcu"][:1] + ["latency@mcu"], ["max", "min"])
+    found = large.front_for("s", ["accuracy", "latency@mcu"], ["max", "min"])
     assert sorted(p.number for p in found) == kept
 
 
