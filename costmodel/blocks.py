@@ -217,7 +217,7 @@ class _Composition:
         """Where in the options a child stands: `[2]` in the shorthand slot, `.mixer` elsewhere."""
         for slot in self.cls.slots:
             held = getattr(self.options, slot)
-            short = "" if slot == self.cls.shorthand else f".{slot}"
+            short = "" if slot == self.cls.shorthand and self.cls.slots[slot].many else f".{slot}"
             if held is value:
                 return short
             if isinstance(held, list):

@@ -30,6 +30,7 @@ class Boundary:
     birth: Spot | None = None
     nbytes: float = 0.0
     fixed: float = 0.0
+    returned: bool = False
 
 
 @dataclass

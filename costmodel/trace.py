@@ -252,6 +252,12 @@ class Recorder(TorchDispatchMode):
         finally:
             self.frames.pop()
         region.sums = self._counted(region, counts, args, kwargs)
+        if kind == "attention" and len(operands) > 1:
+            # Query [..., L, E] and key [..., S, E] come first; grouped heads fold into the rows of the product inside.
+            query, key = operands[:2]
+            if query.dim() > 1 and key.dim() > 1:
+                sizes = query.shape[-2], key.shape[-2], query.shape[-1], query.shape[:-2].numel()
+                region.largest = (region.largest[0], tuple(float(n) for n in sizes))  # type: ignore[assignment]
         sources = {id(p) for p in before}
         results = [t for t in _distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
         region.inputs = before
