@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,13 @@ MIXERS: list[dict[str, Any]] = [
 
 def candidate(rng: random.Random) -> Architecture:
     layers = [
-        {"layer": {"norm": {"rms_norm": {}}, "mixer": rng.choice(MIXERS), "channel": {"mlp": {"ratio": rng.choice((2, 4))}}}}
+        {
+            "layer": {
+                "norm": {"rms_norm": {}},
+                "mixer": rng.choice(MIXERS),
+                "channel": {"mlp": {"ratio": rng.choice((2, 4))}},
+            }
+        }
         for _ in range(12)
     ]
     blocks = [{"token_embed": {"dim": 128}}, *layers, {"lm_head": {"vocab": 256}}]
@@ -73,13 +80,15 @@ def main() -> None:
     rng = random.Random(0)
     cost(candidate(rng), DEVICES)
     print(f"torch {torch.__version__}, 12 layers, {len(DEVICES)} devices priced, median of {repeats} (milliseconds)")
-    print(f"{'phase':<10} {'cold':>8} {'warm':>8} {'again':>8} {'build':>8} {'FlopCounterMode':>16} {'theirs / warm':>14}")
+    print(
+        f"{'phase':<10} {'cold':>8} {'warm':>8} {'again':>8} {'build':>8} {'FlopCounterMode':>16} {'theirs / warm':>14}"
+    )
     for phase in ("inference", "training", "decode"):
         cold, warm, again, building, counter = [], [], [], [], []
         for _ in range(repeats):
             architecture = candidate(rng)
             clear_cache()
-            cold.append(milliseconds(lambda a=architecture: cost(a, DEVICES, phase)))  # type: ignore[misc]
+            cold.append(milliseconds(partial(cost, architecture, DEVICES, phase)))
         for mixer in MIXERS:
             for ratio in (2, 4):
                 layer = {"layer": {"norm": {"rms_norm": {}}, "mixer": mixer, "channel": {"mlp": {"ratio": ratio}}}}
@@ -88,13 +97,13 @@ def main() -> None:
                 cost(Architecture.from_document(seen), DEVICES, phase)
         for _ in range(repeats):
             architecture = candidate(rng)
-            warm.append(milliseconds(lambda a=architecture: cost(a, DEVICES, phase)))  # type: ignore[misc]
-            again.append(milliseconds(lambda a=architecture: cost(a, DEVICES, phase)))  # type: ignore[misc]
+            warm.append(milliseconds(partial(cost, architecture, DEVICES, phase)))
+            again.append(milliseconds(partial(cost, architecture, DEVICES, phase)))
         for _ in range(repeats if phase == "inference" else 0):
             architecture = candidate(rng)
-            building.append(milliseconds(lambda a=architecture: build_on_meta(a)))  # type: ignore[misc]
+            building.append(milliseconds(partial(build_on_meta, architecture)))
             module = build_on_meta(architecture)
-            counter.append(milliseconds(lambda m=module, a=architecture: theirs(m, a)))  # type: ignore[misc]
+            counter.append(milliseconds(partial(theirs, module, architecture)))
         medians = [statistics.median(values) for values in (cold, warm, again)]
         line = f"{phase:<10} " + " ".join(f"{value:8.2f}" for value in medians)
         if counter:

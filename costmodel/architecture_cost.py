@@ -141,7 +141,9 @@ def cost(
     unknown = table.unknown
     if unknown:
         warnings.warn(
-            f"no formula for {', '.join(unknown)}: counted as one vector operation an element", UserWarning, stacklevel=2
+            f"no formula for {', '.join(unknown)}: counted as one vector operation an element",
+            UserWarning,
+            stacklevel=2,
         )
     chosen = dtype or "float32"
     totals = table.matrix[table.select()][:, _TOTALS].sum(axis=0)

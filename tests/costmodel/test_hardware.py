@@ -71,7 +71,9 @@ def test_efficiency_above_one(tmp_path: Path) -> None:
 
 
 def test_no_default(tmp_path: Path) -> None:
-    assert "compute_efficiency needs an entry `default`" in refused(tmp_path, "default: {value: 0.7", "norm: {value: 0.7")
+    assert "compute_efficiency needs an entry `default`" in refused(
+        tmp_path, "default: {value: 0.7", "norm: {value: 0.7"
+    )
 
 
 def test_every_mistake_at_once(tmp_path: Path) -> None:

@@ -34,9 +34,7 @@ amounts = st.floats(0, 1e12)
     st.lists(amounts, min_size=5, max_size=5),
     st.lists(st.floats(1, 3), min_size=5, max_size=5),
 )
-def test_floor_and_monotonicity(
-    name: str, kind: str, dtype: str, work: list[float], more: list[float]
-) -> None:
+def test_floor_and_monotonicity(name: str, kind: str, dtype: str, work: list[float], more: list[float]) -> None:
     profile = load_profile(name)
     small = one_row(kind, **dict(zip(WORK, work, strict=True)))
     large = one_row(kind, **{w: v * f for w, v, f in zip(WORK, work, more, strict=True)})
@@ -111,9 +109,7 @@ def test_pointwise_fusion_saves_the_round_trip_and_the_launch() -> None:
 
 def test_the_memory_level_follows_the_working_set() -> None:
     profile = load_profile("x86-core")
-    rates = [
-        size / price(one_row("copy", bytes_read=size), profile).low[0] for size in (10e3, 500e3, 10e6, 100e6)
-    ]
+    rates = [size / price(one_row("copy", bytes_read=size), profile).low[0] for size in (10e3, 500e3, 10e6, 100e6)]
     assert rates == pytest.approx([400e9, 181e9, 30e9, 13e9])
 
 
