@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from costmodel.blocks import clear_cache, node_table
     from costmodel.architecture_cost import Cost, HardwareCost, cost, peak_over_time
+    from costmodel.blocks import clear_cache, node_table
     from costmodel.hardware import Profile, hardware_names, load_profile
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module

@@ -77,7 +77,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self._by_storage: dict[int, Piece] = {}
-        self._references: list[int] = []
+        self._references: list[Any] = []
 
     def find(self, tensor: Tensor) -> Piece | None:
         """The piece behind a tensor, None where it wasn't seen yet."""
