@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.executors import Executor
 from nas.front import hypervolume
 from nas.measuring import Measured, known_untrained, measure_costs, violations
 from nas.schedule import Outcome, Schedule
 from space import Architecture, InputError, Measure, Objective, SearchSpace, canonical_json
-from store import Measurement, Store, Study
+from space.measures import TASK_METRICS
+from store import Measurement, Store, Study, TrialRecord
 
 _INFEASIBLE_IN_A_ROW = 2000
 _WORST = 1e9
@@ -30,14 +32,6 @@ class Listener(Protocol):
 
     def trial(self, number: int, state: str, values: dict[str, float], reason: str) -> None:
         """A trial ended."""
-
-
-class Executor(Protocol):
-    """What runs the jobs; see nas.executors."""
-
-    def submit(self, key: Any, job: dict[str, Any]) -> None: ...
-    def wait(self, timeout: float | None) -> list[tuple[Any, dict[str, Any]]]: ...
-    def free(self) -> int: ...
 
 
 class Coordinator:
@@ -114,8 +108,8 @@ class Coordinator:
                 continue
             if self.schedule.tell_oldest():
                 continue
-            for number, result in self.executor.wait(timeout=1.0):
-                self._finish(number, result)
+            for key, result in self.executor.wait(timeout=1.0):
+                self._finish(int(key), result)
         while self.schedule.tell_oldest():
             pass
         self.store.set_hypervolume(self.study.id, self._hypervolume())
@@ -188,8 +182,7 @@ class Coordinator:
             return
         earlier = self.store.finished_evaluation(self._key(architecture))
         if earlier is not None:
-            result = {"status": "complete", "curve": [], "seconds": 0.0, **earlier}
-            self._finish(number, result)
+            self._finish(number, _again(earlier))
             return
         self._waiting.append((trial_id, number, architecture, job))
 
@@ -197,7 +190,7 @@ class Coordinator:
         while self._waiting and self.executor.free() > 0:
             trial_id, number, _, job = self._waiting.pop(0)
             self.store.start_trial(trial_id, "worker")
-            self.executor.submit(number, job)
+            self.executor.submit(str(number), job)
 
     def _finish(self, number: int, result: dict[str, Any]) -> None:
         trial_id, _, costs, job = self._open.pop(number)
@@ -256,6 +249,17 @@ class Coordinator:
         names = [str(o) for o in self.objectives]
         points = self.store.points(self.study.id, names)
         return hypervolume(points.values.tolist(), [o.direction for o in self.objectives])
+
+
+def _again(earlier: TrialRecord) -> dict[str, Any]:
+    """The result of an evaluation that another trial made already."""
+    return {
+        "status": "complete",
+        "reason": f"evaluated before, as trial {earlier.number} of {earlier.study}",
+        "metrics": {m.name: m.value for m in earlier.measurements if m.name in TASK_METRICS},
+        "curve": earlier.curve,
+        "seconds": 0.0,
+    }
 
 
 def _measurement(measured: Measured) -> Measurement:

@@ -56,6 +56,8 @@ def run(
     chosen = RunOptions(**options)
     space = space if isinstance(space, SearchSpace) else load_space(space)
     address = store or default_store()
+    if store is None and "://" not in address:
+        Path(address).parent.mkdir(parents=True, exist_ok=True)
     with Store(address) as opened, _terminable():
         record, settings = _take_up(opened, space, chosen) if chosen.resume else _begin(opened, space, chosen)
         if listener:
@@ -189,7 +191,6 @@ def job_of(
         "training": settings["training"],
         "seed": settings["search"]["seed"],
         "device": chosen.device,
-        "threads": chosen.threads,
         "weights_path": weights_path,
         "split": "validation",
     }

@@ -22,7 +22,7 @@ State = dict[str, Any]
 class BlockOptions(BaseModel):
     """Base of every block's `Options`: unknown names are refused, nothing is coerced, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,20 @@ from space.compiler import Compiler, expected
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.extends import extend
 from space.inputs import INPUT_KINDS, check_input
-from space.measures import TASK_METRICS, Constraint, Objective, contradictions, parse_constraint, parse_measure
+from space.measures import (
+    TASK_METRICS,
+    Constraint,
+    Objective,
+    contradictions,
+    never_met,
+    parse_constraint,
+    parse_measure,
+)
 from space.resolver import DeadEnd, Picker, Resolver
 from space.settings import SearchSettings, TrainingSettings
 from space.sites import all_sites, walk_blocks
-from space.spec import Choice, Domain, Pick, Picks, Spec
-from space.yaml_loader import Mark, YamlNode, load_yaml, load_yaml_file
+from space.spec import BlockOf, Choice, Domain, Pick, Picks, Spec
+from space.yaml_loader import Mark, YamlNode, load_yaml, load_yaml_file, short
 
 KEYS = (
     "name",
@@ -41,6 +49,18 @@ KEYS = (
     "training",
 )
 _PROBES = 256
+_MORE_PROBES = 2048
+_PROBLEM_LIMIT = 100
+
+
+class _Problems(list[Problem]):
+    """The mistakes of a file; the hundredth ends the reading."""
+
+    def append(self, problem: Problem) -> None:
+        super().append(problem)
+        if len(self) >= _PROBLEM_LIMIT:
+            last = problem.message + f" (the first {_PROBLEM_LIMIT} mistakes; the rest isn't shown)"
+            raise SpaceError([*self[:-1], replace(problem, message=last)])
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,11 @@ class SearchSpace:
         """
 
         def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
+            if site not in genome:
+                raise InputError(f"the value of {site} is missing (one of {domain})")
             value = genome[site]
+            if not domain.holds(value):
+                raise InputError(f"{site}: expected {domain}; got {short(value)}")
             if not allowed or any(value == a and type(value) is type(a) for a in allowed):
                 return value
             values = domain.values()
@@ -163,11 +187,17 @@ class SearchSpace:
         def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
             if site not in picks:
                 raise InputError(f"the pick of {site} is missing (one of {domain})")
-            if allowed and picks[site] not in allowed:
-                raise InputError(f"{site}: {picks[site]!r} doesn't work here (allowed: {allowed})")
-            return picks[site]
+            value = picks[site]
+            if not domain.holds(value):
+                raise InputError(f"{site}: expected {domain}; got {short(value)}")
+            if allowed and not any(value == a and type(value) is type(a) for a in allowed):
+                raise InputError(f"{site}: {value!r} doesn't work here (allowed: {short(allowed)})")
+            return value
 
-        return self.resolve(picker)
+        made = self.resolve(picker)
+        if extra := [site for site in picks if site not in made.picks]:
+            raise InputError(f"no such pick in this network: {extra[0]}{did_you_mean(extra[0], made.picks)}")
+        return made
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in the order of the file's choices. Raises InputError on a float range."""
@@ -185,12 +215,17 @@ class SearchSpace:
                     trail.append((0, len(allowed)))
                 index = trail[depth][0]
                 depth += 1
-                return allowed[min(index, len(allowed) - 1)]
+                return allowed[index]
 
-            candidate = self.resolve(picker)
-            if candidate.id not in seen:
-                seen.add(candidate.id)
-                yield candidate
+            try:
+                node, _, picks = self._resolver.attempt(picker)
+            except DeadEnd:
+                pass
+            else:
+                candidate = self._architecture(node, picks)
+                if candidate.id not in seen:
+                    seen.add(candidate.id)
+                    yield candidate
             del trail[depth:]
             while trail and trail[-1][0] + 1 >= trail[-1][1]:
                 trail.pop()
@@ -205,19 +240,9 @@ class SearchSpace:
 
     def only(self) -> Architecture:
         """The architecture of a file without choices. Raises SpaceError where there are some."""
-        if self.sites:
-            site = next(iter(self.sites))
-            raise SpaceError(
-                [
-                    Problem(
-                        self.file,
-                        0,
-                        0,
-                        "",
-                        f"expected one architecture; the file holds {len(self.sites)} choices ({site}, ...)",
-                    )
-                ]
-            )
+        if choices := [site for site, domain in self.sites.items() if domain.count != 1]:
+            told = f"expected one architecture; the file holds {len(choices)} choices ({choices[0]}, ...)"
+            raise SpaceError([Problem(self.file, 0, 0, "", told)])
         made = self.resolve(_uniform(random.Random(0)))
         return Architecture(made.text)
 
@@ -239,7 +264,7 @@ def _uniform(rng: random.Random) -> Picker:
 
 
 def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> SearchSpace:
-    problems: list[Problem] = []
+    problems = _Problems()
     if not node.is_map:
         raise SpaceError([node.mark.problem("", f"expected a mapping with `architecture:`; got {node.describe()}")])
     node = extend(node, path, problems)
@@ -255,7 +280,10 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
     declared = _input(node, problems)
     compiler = Compiler(sections.get("choices"), sections.get("definitions"), problems)
     root = None
-    if "architecture" in sections:
+    if "architecture" in sections and sections["architecture"].value is None:
+        told = "expected a block (`kind` or `kind: {options}`); got nothing"
+        problems.append(sections["architecture"].mark.problem("architecture", told))
+    elif "architecture" in sections:
         root = compiler.slot(sections["architecture"], "architecture")
     else:
         problems.append(node.mark.problem("architecture", "the key `architecture` is missing; it holds the network"))
@@ -263,7 +291,8 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
     search = _settings(sections.get("search"), "search", SearchSettings, problems)
     training = _settings(sections.get("training"), "training", TrainingSettings, problems)
     if vocabulary.strategies is not None and search and search.strategy not in vocabulary.strategies:
-        mark = sections["search"].value["strategy"].mark if "search" in sections else node.mark
+        own = sections["search"].value if "search" in sections else None
+        mark = own["strategy"].mark if own and "strategy" in own else node.mark
         near = did_you_mean(search.strategy, vocabulary.strategies)
         told = f"unknown strategy {search.strategy!r}{near}; known: {', '.join(vocabulary.strategies)}"
         problems.append(mark.problem("search.strategy", told))
@@ -276,12 +305,17 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
             problems.append(sections["task"].mark.problem("task", str(error)))
     marks = dict(node.key_marks)
     objectives = _objectives(sections.get("objectives"), metrics, vocabulary, problems, marks)
-    constraints = _constraints(sections.get("constraints"), metrics, vocabulary, problems, marks)
-    name = sections["name"].value if "name" in sections else path.stem
-    if not isinstance(name, str) or not name or len(name) > 100 or not name.isprintable():
-        problems.append(
-            sections["name"].mark.problem("name", f"expected a short text; got {sections['name'].describe()}")
-        )
+    kinds = {found.cls.kind for found in walk_blocks(root) if isinstance(found, BlockOf)} if root else None
+    constraints = _constraints(sections.get("constraints"), metrics, vocabulary, problems, marks, kinds)
+    name = (
+        sections["name"].value if "name" in sections else "".join(filter(str.isprintable, path.stem))[:100] or "space"
+    )
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
+        told = f"expected one line of 1 to 100 characters; got {sections['name'].describe()}"
+        problems.append(sections["name"].mark.problem("name", told))
+    resolver = Resolver(root, shape_of_input(declared)) if root and declared else None
+    for problem in _unbuildable(resolver) if resolver else []:
+        problems.append(problem)
     if problems or root is None or declared is None or search is None or training is None:
         raise SpaceError(problems)
     made = SearchSpace(
@@ -298,7 +332,7 @@ def _read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Se
         str(path),
         marks,
     )
-    _check_buildable(made)
+    made.__dict__["_resolver"] = resolver
     return made
 
 
@@ -348,7 +382,7 @@ def _objectives(
             node.mark.problem("objectives", f"expected a mapping `measure: max|min`; got {node.describe()}")
         )
         return ()
-    found = []
+    found: list[Objective] = []
     for text, direction in node.value.items():
         path, mark = f"objectives.{text}", node.key_marks[text]
         marks[path] = mark
@@ -361,6 +395,9 @@ def _objectives(
         if direction.value not in ("max", "min"):
             problems.append(direction.mark.problem(path, f"expected max or min; got {direction.describe()}"))
             continue
+        if earlier := next((o for o in found if o.measure == measure), None):
+            problems.append(mark.problem(path, f"the same measure as `{earlier}` above; keep one of them"))
+            continue
         found.append(Objective(measure, direction.value))
     return tuple(found)
 
@@ -371,6 +408,7 @@ def _constraints(
     vocabulary: Vocabulary,
     problems: list[Problem],
     marks: dict[str, Mark],
+    kinds: set[str] | None,
 ) -> tuple[Constraint, ...]:
     if node is None or node.value is None:
         return ()
@@ -392,6 +430,8 @@ def _constraints(
             _check_hardware(constraint.measure.hardware, vocabulary)
             if constraint.measure.name == "count":
                 registry.get(constraint.measure.kind)
+            if reason := never_met(constraint, kinds):
+                raise InputError(reason)
         except InputError as error:
             problems.append(item.mark.problem(path, str(error)))
             continue
@@ -423,39 +463,61 @@ def _unused(sections: dict[str, YamlNode], compiler: Compiler, problems: list[Pr
                 problems.append(node.key_marks[name].problem(f"{section}.{name}", told))
 
 
-def _check_buildable(made: SearchSpace) -> None:
-    """Raise SpaceError where nothing can be built, or where an entry of a choice of blocks can never be taken."""
+def _unbuildable(resolver: Resolver) -> list[Problem]:
+    """Why nothing can be built, or which entries of a choice of blocks can never be taken."""
     try:
-        made._resolver.resolve(lambda site, domain, allowed: allowed[0] if allowed else domain.low)
+        resolver.resolve(lambda site, domain, allowed: allowed[0] if allowed else domain.low)
+        return _never_taken(resolver)
     except DeadEnd as dead:
-        raise SpaceError([dead.spec.mark.problem(dead.spec.path, dead.reason)]) from None
-    offered: dict[int, set[Pick]] = {}
-    choices = [found for found in walk_blocks(made.root) if isinstance(found, Choice)]
-    by_pattern = [(_place(choice.site), choice) for choice in choices]
-    rng = random.Random(0)
-    uniform = _uniform(rng)
+        return [dead.spec.mark.problem(dead.spec.path, dead.reason)]
+
+
+def _never_taken(resolver: Resolver) -> list[Problem]:
+    """Entries that no probe could take: never offered, or tried and led nowhere each time."""
+    choices = [found for found in walk_blocks(resolver.root) if isinstance(found, Choice)]
+    patterns = [(_place(choice.site), choice) for choice in choices]
+    known: dict[str, list[Choice]] = {}
+    offered: dict[Choice, set[Pick]] = {}
+    taken: dict[Choice, set[Pick]] = {}
+    uniform = _uniform(random.Random(0))
+
+    def at(site: str) -> list[Choice]:
+        if site not in known:
+            known[site] = [choice for pattern, choice in patterns if pattern.fullmatch(site)]
+        return known[site]
 
     def pick(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
-        for pattern, choice in by_pattern:
-            if pattern.fullmatch(site):
-                offered.setdefault(id(choice), set()).update(allowed)
+        for choice in at(site):
+            offered.setdefault(choice, set()).update(allowed)
         return uniform(site, domain, allowed)
 
-    for _ in range(_PROBES):
-        made.resolve(pick)
-        if all(len(offered.get(id(c), ())) == len(c.labels) for c in choices):
-            return
-    problems = []
-    for choice in choices:
-        if id(choice) not in offered:
-            continue
-        for label, alternative in zip(choice.labels, choice.alternatives, strict=True):
-            if label not in offered[id(choice)]:
-                reason = made._resolver.refused[id(choice), label]
-                told = f"this entry of the choice can never be taken: {reason}"
-                problems.append(alternative.mark.problem(alternative.path, told))
-    if problems:
-        raise SpaceError(problems)
+    def missing(choice: Choice) -> dict[Pick, str]:
+        found = {label: resolver.refused.get((id(choice), label), "") for label in choice.labels}
+        failed = {value: reason for (site, value), reason in resolver.failed.items() if choice in at(site)}
+        for label in offered.get(choice, ()):
+            if label not in failed or label in taken.get(choice, ()):
+                del found[label]
+        return {label: reason or failed.get(label, "") for label, reason in found.items()}
+
+    probes: float = _PROBES
+    for probe in range(_MORE_PROBES):
+        if probe == _PROBES:
+            size = math.prod(min(domain.count, _MORE_PROBES) for domain in all_sites(resolver.root).values())
+            probes = min(8 * size, _MORE_PROBES)
+        if probe >= probes:
+            break
+        for site, value in resolver.resolve(pick)[2].items():
+            for choice in at(site):
+                taken.setdefault(choice, set()).add(value)
+        if not any(missing(choice) for choice in choices if choice in offered or probe < _PROBES):
+            return []
+    return [
+        alternative.mark.problem(alternative.path, f"this entry of the choice can never be taken: {reason}")
+        for choice in choices
+        if choice in offered
+        for label, reason in missing(choice).items()
+        for alternative in [choice.taken(label)]
+    ]
 
 
 def _place(template: str) -> re.Pattern[str]:

@@ -42,6 +42,14 @@ class Domain:
         assert self.kind == "int"
         return tuple(range(int(self.low), int(self.high) + 1, self.step))
 
+    def holds(self, value: Any) -> bool:
+        """True where a value belongs to this domain, its type included (an integer stands for a float)."""
+        if self.kind == "choice":
+            return any(value == label and type(value) is type(label) for label in self.labels)
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
+            return False
+        return self.low <= value <= self.high and (self.kind == "float" or (value - self.low) % self.step == 0)
+
     def __str__(self) -> str:
         if self.kind == "choice":
             return " | ".join(str(label) for label in self.labels)

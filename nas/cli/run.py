@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     progress = RunProgress(objectives_of(space))
     try:
         with progress:
-            nas.run(space, store=address, listener=progress, hardware=tuple(args.hardware), **options)
+            nas.run(space, store=args.store, listener=progress, hardware=tuple(args.hardware), **options)
     except (KeyboardInterrupt, Stopped) as stop:
         status = 143 if isinstance(stop, Stopped) else 130
         print("stopped; `nas run --resume` goes on", file=sys.stderr)

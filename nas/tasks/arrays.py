@@ -33,7 +33,7 @@ class ArrayTask(Task):
         return cached(key, self.load)
 
     def prepare(self) -> None:
-        assert self.parts
+        _ = self.parts
 
     def augment(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A training batch, changed at random."""

@@ -60,7 +60,8 @@ class GeneratedTask(Task):
         return cached(key, lambda: self.sample(split, rng, self.options.held_out))
 
     def prepare(self) -> None:
-        assert self.held_out("validation") and self.held_out("test")
+        self.held_out("validation")
+        self.held_out("test")
 
 
 def part_of_rows(x: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ class ByteTask(Task):
         return parts
 
     def prepare(self) -> None:
-        assert self.parts
+        _ = self.parts
 
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         text, length = self.parts[split], self.input["length"]
