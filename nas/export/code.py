@@ -99,7 +99,9 @@ def _render(part: Part, names: _Names, lost: set[ast.AST]) -> str:
         written = source.text[start:end].decode()
         if written != text:
             if not written.startswith(used.use.name.id):
-                raise ExportError(f"{source.name}, line {used.use.name.lineno}: the export can't follow an f-string here")
+                raise ExportError(
+                    f"{source.name}, line {used.use.name.lineno}: the export can't follow an f-string here"
+                )
             edits.append(Edit(start, end, text))
     statement = part.statement
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
@@ -110,7 +112,7 @@ def _render(part: Part, names: _Names, lost: set[ast.AST]) -> str:
         edits.append(Edit(source.starts[first - 1], source.starts[last], ""))
     edits += _drop_members(part)
     if part.constructor is not None:
-        edits += [e for e in part.constructor.edits]
+        edits += list(part.constructor.edits)
     start, end = source.lines(statement)
     body = source.tree.body
     after = body[body.index(statement) + 1 :][:1] if statement in body else []
@@ -213,5 +215,3 @@ def _check(text: str) -> None:
     for use in (u for s in tree.body for u in free_names(s)):
         if use.annotation is None and use.name.id not in defined:
             raise ExportError(f"the exported file would use {use.name.id} without defining it (line {use.name.lineno})")
-
-

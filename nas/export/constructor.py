@@ -100,7 +100,7 @@ def plan_constructor(source: SourceModule, node: ast.ClassDef, cls: type[Block])
     origins = {positional[1].arg: "shape", positional[2].arg: "options"}
     base = base_constructor(cls)
     reads, calls = _reads(init, origins, where, base)
-    wanted = {key: None for key in reads.values()}
+    wanted = dict.fromkeys(reads.values())
     wanted |= {(p.origin, p.attribute): None for _, p in calls}
     names = _names(list(wanted), init, origins, where)
     made = [_parameter(cls, key, names[key]) for key in sorted(wanted, key=lambda key: _order(cls, key))]
@@ -129,7 +129,8 @@ def constructor_of(cls: type[Block]) -> Constructor | None:
     if not issubclass(owner, Block) or owner is Block:
         return None
     definition = find(owner.__module__, owner.__qualname__)
-    assert isinstance(definition, Definition) and isinstance(definition.statement, ast.ClassDef)
+    assert isinstance(definition, Definition)
+    assert isinstance(definition.statement, ast.ClassDef)
     return plan_constructor(definition.source, definition.statement, owner)
 
 
@@ -162,9 +163,7 @@ def _reads(
     return reads, calls
 
 
-def _names(
-    keys: list[_Key], init: ast.FunctionDef, origins: Mapping[str, Any], where: str
-) -> dict[_Key, str]:
+def _names(keys: list[_Key], init: ast.FunctionDef, origins: Mapping[str, Any], where: str) -> dict[_Key, str]:
     """A parameter name for each field: its own, unless something else in `__init__` is called so."""
     taken = {n.id for n in ast.walk(init) if isinstance(n, ast.Name)} | {a.arg for a in parameters(init.args)}
     taken |= {a.arg for n in ast.walk(init) if isinstance(n, ast.Lambda) for a in parameters(n.args)}
@@ -280,7 +279,7 @@ def _super_edits(
     edits = []
     for call in dict.fromkeys(c for c, _ in calls):
         passed = ", ".join(f"{p.name}={names[p.origin, p.attribute]}" for c, p in calls if c is call)
-        rest = [*call.args[2:], *call.keywords]
+        rest: list[ast.expr | ast.keyword] = [*call.args[2:], *call.keywords]
         first, end = source.span(call.args[0])[0], source.span(call)[1] - 1
         edits.append(Edit(first, source.span(rest[0])[0] if rest else end, ""))
         comma = ", " if rest and not source.text[first:end].rstrip().endswith(b",") else ""

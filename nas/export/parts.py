@@ -153,7 +153,11 @@ def gather(classes: Iterable[type[Block]]) -> list[Part]:
             part.cut(attributes)
             attributes |= {n.attr for s in part.kept for n in ast.walk(s) if isinstance(n, ast.Attribute)}
             for used in part.uses():
-                if used.use.annotation is None and isinstance(used.target, Definition) and not is_block_base(used.target):
+                if (
+                    used.use.annotation is None
+                    and isinstance(used.target, Definition)
+                    and not is_block_base(used.target)
+                ):
                     parts.setdefault(used.target, Part(used.target))
         if before == (len(parts), len(attributes)):
             break
@@ -251,9 +255,9 @@ def _self_attributes(statements: Iterable[ast.stmt]) -> Iterator[ast.Attribute]:
             if not isinstance(node, ast.Attribute):
                 continue
             value = node.value
-            if isinstance(value, ast.Name) and value.id in receiver:
-                yield node
-            elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super":
+            if (isinstance(value, ast.Name) and value.id in receiver) or (
+                isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
+            ):
                 yield node
 
 

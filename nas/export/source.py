@@ -14,8 +14,23 @@ from space import ExportError
 
 EXTERNAL_ROOTS = frozenset({"torch", "safetensors"})
 STANDARD = frozenset(
-    "__future__ abc collections contextlib copy dataclasses enum functools itertools json math numbers operator pathlib "
-    "typing".split()
+    [
+        "__future__",
+        "abc",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "enum",
+        "functools",
+        "itertools",
+        "json",
+        "math",
+        "numbers",
+        "operator",
+        "pathlib",
+        "typing",
+    ]
 )
 """Standard modules that an exported file may import: none of them reaches files, processes or the network by itself."""
 
@@ -72,7 +87,8 @@ class SourceModule:
 
     def span(self, node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> tuple[int, int]:
         """Byte range of a node."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
 
     def lines(self, statement: ast.stmt) -> tuple[int, int]:
