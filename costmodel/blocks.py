@@ -397,17 +397,20 @@ class StandIn(nn.Module):
     shape: Shape
     place: str
     segment: Segment | None
+    prepared: tuple[Layout | None, Segment | None]
     backward_calls: int
 
     def __init__(self, composition: _Composition, text: str, node: Node, shape: Shape, place: str) -> None:
         super().__init__()
         # Written past `nn.Module.__setattr__`, which looks for parameters and is slow.
         self.__dict__.update(composition=composition, text=text, node=node, shape=shape, place=place)
-        self.__dict__.update(segment=None, backward_calls=0)
+        self.__dict__.update(segment=None, prepared=(None, None), backward_calls=0)
 
     def bound(self, layout: Layout) -> Segment:
         """The child's recording for an input laid out so."""
-        found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
+        known, found = self.prepared
+        if found is None or layout != known:
+            found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
         self.__dict__["segment"] = found
         return found
 
@@ -415,7 +418,9 @@ class StandIn(nn.Module):
         """The child's recording for a contiguous input."""
         situation = self.composition.situation
         layout = _plain_layout(self.shape, situation, wants_grad)
-        return _segment(self.text, self.node, self.shape, situation, layout)
+        found = _segment(self.text, self.node, self.shape, situation, layout)
+        self.__dict__["prepared"] = layout, found
+        return found
 
     def train(self, mode: bool = True) -> StandIn:
         """Nothing inside to switch."""
