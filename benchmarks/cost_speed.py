@@ -2,7 +2,7 @@
 
     python benchmarks/cost_speed.py [--repeats 15]
 
-Prints medians in milliseconds. "cold": nothing cached. "warm": a 12-layer candidate never seen, made of blocks seen
+Prints medians. "cold": nothing cached. "warm": a 12-layer candidate never seen, made of blocks seen
 before. "again": the same candidate once more. FlopCounterMode gets the module built on `meta` for nothing and runs
 its forward; building is shown apart.
 """
@@ -55,10 +55,20 @@ def candidate(rng: random.Random) -> Architecture:
     return Architecture.from_document(document)
 
 
-def milliseconds(action: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def milliseconds(action: Callable[[], Any]) -> tuple[float, float]:
+    """Wall clock and CPU time of this thread, which other work on the machine disturbs less."""
+    wall, own = time.perf_counter(), time.thread_time()
     action()
-    return (time.perf_counter() - start) * 1e3
+    return (time.perf_counter() - wall) * 1e3, (time.thread_time() - own) * 1e3
+
+
+def median(values: list[tuple[float, float]]) -> tuple[float, float]:
+    wall, own = zip(*values, strict=True)
+    return statistics.median(wall), statistics.median(own)
+
+
+def shown(value: tuple[float, float]) -> str:
+    return f"{value[0]:8.2f} ({value[1]:6.2f})"
 
 
 def theirs(module: torch.nn.Module, architecture: Architecture) -> None:
@@ -79,10 +89,10 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = random.Random(0)
     cost(candidate(rng), DEVICES)
-    print(f"torch {torch.__version__}, 12 layers, {len(DEVICES)} devices priced, median of {repeats} (milliseconds)")
-    print(
-        f"{'phase':<10} {'cold':>8} {'warm':>8} {'again':>8} {'build':>8} {'FlopCounterMode':>16} {'theirs / warm':>14}"
-    )
+    print(f"torch {torch.__version__}, 12 layers, {len(DEVICES)} devices priced, median of {repeats}")
+    print("milliseconds of wall clock (of this thread's CPU time)")
+    titles = ("cold", "warm", "again", "build", "FlopCounterMode")
+    print(f"{'phase':<10}" + "".join(f" {title:>17}" for title in titles) + f" {'theirs / warm':>14}")
     for phase in ("inference", "training", "decode"):
         cold, warm, again, building, counter = [], [], [], [], []
         for _ in range(repeats):
@@ -104,11 +114,9 @@ def main() -> None:
             building.append(milliseconds(partial(build_on_meta, architecture)))
             module = build_on_meta(architecture)
             counter.append(milliseconds(partial(theirs, module, architecture)))
-        medians = [statistics.median(values) for values in (cold, warm, again)]
-        line = f"{phase:<10} " + " ".join(f"{value:8.2f}" for value in medians)
+        line = f"{phase:<10}" + "".join(f" {shown(median(values))}" for values in (cold, warm, again))
         if counter:
-            other = statistics.median(counter)
-            line += f" {statistics.median(building):8.2f} {other:16.2f} {other / medians[1]:13.0f}x"
+            line += f" {shown(median(building))} {shown(median(counter))} {median(counter)[1] / median(warm)[1]:13.0f}x"
         print(line)
 
 

@@ -114,6 +114,11 @@ def _plain_layout(shape: Shape, situation: Situation, wants_grad: bool = False) 
     return Layout(size, _strides(size), wants_grad)
 
 
+def _layout_of(x: Tensor) -> Layout:
+    size = tuple(x.shape)
+    return Layout(size, tuple(s if n > 1 else 0 for n, s in zip(size, x.stride(), strict=True)), x.requires_grad)
+
+
 def _strides(size: tuple[int, ...]) -> tuple[int, ...]:
     strides, step = [], 1
     for length in reversed(size):
@@ -256,26 +261,32 @@ class _Composition:
         return bases
 
     def forward(self, stand_in: StandIn, x: Tensor) -> Tensor:
+        """A stand-in was called: its child's forward rows go in here."""
         recorder = self.recorder
         recorder.paused = True
         try:
-            segment = stand_in.bound(x)
-            bases = self.place(segment, stand_in)
-            taken = recorder._piece(x)
-            start = recorder.place(Use(segment, 0, *bases))
-            if segment.differentiable:
-                call = _Call(self, stand_in, segment, bases, taken)
-                y = _StandInFunction.apply(x, self.anchor, call)
-            else:
-                y = _result(segment.output, x)
-            made = self._made(y, segment.output, taken, segment.result, start)
-            _read(taken, segment.inputs[0], 0, start)
-            _read(made, segment.result, 0, start)
-            if segment.differentiable:
-                call.made = made
-            return y
+            with torch._C.DisableTorchFunction():
+                layout = _layout_of(x)
+            segment = stand_in.bound(layout)
+            with torch._C.DisableTorchFunction():
+                return self._called(stand_in, segment, x)
         finally:
             recorder.paused = False
+
+    def _called(self, stand_in: StandIn, segment: Segment, x: Tensor) -> Tensor:
+        recorder = self.recorder
+        bases = self.place(segment, stand_in)
+        taken = recorder._piece(x)
+        start = recorder.place(Use(segment, 0, *bases))
+        call = _Call(self, stand_in, segment, bases, taken)
+        if segment.differentiable:
+            y = _StandInFunction.apply(x, self.anchor, call)
+        else:
+            y = _result(segment.output, x)
+        made = call.made = self._made(y, segment.output, taken, segment.result, start)
+        _read(taken, segment.inputs[0], 0, start)
+        _read(made, segment.result, 0, start)
+        return y
 
     def backward(self, call: _Call, grad: Tensor) -> Tensor | None:
         recorder, segment = self.recorder, call.segment
@@ -386,20 +397,20 @@ class StandIn(nn.Module):
     shape: Shape
     place: str
     segment: Segment | None
+    prepared: tuple[Layout | None, Segment | None]
     backward_calls: int
 
     def __init__(self, composition: _Composition, text: str, node: Node, shape: Shape, place: str) -> None:
         super().__init__()
         # Written past `nn.Module.__setattr__`, which looks for parameters and is slow.
         self.__dict__.update(composition=composition, text=text, node=node, shape=shape, place=place)
-        self.__dict__.update(segment=None, backward_calls=0)
+        self.__dict__.update(segment=None, prepared=(None, None), backward_calls=0)
 
-    def bound(self, x: Tensor) -> Segment:
-        """The child's recording for an input laid out as `x`."""
-        size = tuple(x.shape)
-        stride = tuple(s if n > 1 else 0 for n, s in zip(size, x.stride(), strict=True))
-        layout = Layout(size, stride, x.requires_grad)
-        found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
+    def bound(self, layout: Layout) -> Segment:
+        """The child's recording for an input laid out so."""
+        known, found = self.prepared
+        if found is None or layout != known:
+            found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
         self.__dict__["segment"] = found
         return found
 
@@ -407,7 +418,9 @@ class StandIn(nn.Module):
         """The child's recording for a contiguous input."""
         situation = self.composition.situation
         layout = _plain_layout(self.shape, situation, wants_grad)
-        return _segment(self.text, self.node, self.shape, situation, layout)
+        found = _segment(self.text, self.node, self.shape, situation, layout)
+        self.__dict__["prepared"] = layout, found
+        return found
 
     def train(self, mode: bool = True) -> StandIn:
         """Nothing inside to switch."""

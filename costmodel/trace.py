@@ -94,11 +94,13 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = quick_result(func, args)
-        if out is None:
-            out = func(*args, **kwargs)
-        if not self.paused:
-            self._record(func, args, kwargs, out)
+        # Without the guard every `tensor.shape` in here would pass through the attention catcher.
+        with torch._C.DisableTorchFunction():
+            out = quick_result(func, args)
+            if out is None:
+                out = func(*args, **kwargs)
+            if not self.paused:
+                self._record(func, args, kwargs, out)
         return out
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
