@@ -325,7 +325,8 @@ class _Dumper(yaml.SafeDumper):
 
     def text(self, data: str) -> yaml.ScalarNode:
         """A text, quoted where it would be read as something else."""
-        style = '"' if _number(data) is not None or data in _NULL or data in _BOOL else None
+        plain = data.isprintable() and not is_number(data) and data not in _NULL and data not in _BOOL
+        style = None if plain else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

@@ -338,6 +338,15 @@ def test_a_choice_of_one_is_one_architecture() -> None:
         space_of("sequence: [{patch_embed: {patch: 4, dim: {choice: [8, 12]}}}]").only()
 
 
+def complaint(text: str) -> str:
+    """What a file is refused with; empty where it is taken."""
+    try:
+        SearchSpace.from_text(text).sample()
+    except SpaceError as error:
+        return str(error)
+    return ""
+
+
 WRONG_VALUES = ["-99999999999999999999", "9" * 299, "null", "[]", "{}", "[[1]]", "{a: {b: 1}}", "é", "'\U0001f600'",
                 "x" * 3000, "1e308", "-0.0", ".nan", "true", "{choice: [{}]}", "{choice: [[1]]}", "{int: [{}, 1]}",
                 "{int: [1, 2], float: [1, 2]}", "{choice: [.nan, 8]}", "{int: [.nan, 8]}", "$", "'${}'", "'${1'"]  # fmt: skip
@@ -351,10 +360,7 @@ WRONG_VALUES = ["-99999999999999999999", "9" * 299, "null", "[]", "{}", "[[1]]",
 )  # fmt: skip
 def test_odd_values_anywhere_are_short_space_errors(place: str, value: str) -> None:
     began = time.perf_counter()
-    try:
-        space_of(place.replace("VALUE", value)).sample()
-    except SpaceError as error:
-        assert len(str(error)) < 800
+    assert len(complaint(f"{IMAGE}architecture:\n  {place.replace('VALUE', value)}\n")) < 800
     assert time.perf_counter() - began < 2.0
 
 
@@ -362,10 +368,8 @@ def test_odd_values_anywhere_are_short_space_errors(place: str, value: str) -> N
                                      "search", "training", "overrides", "extends", "blockwright"])  # fmt: skip
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=range(len(WRONG_VALUES)))
 def test_odd_sections_are_short_space_errors(section: str, value: str) -> None:
-    try:
-        SearchSpace.from_text(f"{'' if section == 'input' else IMAGE}architecture: identity\n{section}: {value}\n")
-    except SpaceError as error:
-        assert len(str(error)) < 1500
+    head = "" if section == "input" else IMAGE
+    assert len(complaint(f"{head}architecture: identity\n{section}: {value}\n")) < 1500
 
 
 BOMBS = {
