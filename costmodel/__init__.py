@@ -1,0 +1,63 @@
+"""What an architecture costs on real hardware, without running it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from costmodel.architecture_cost import Cost, HardwareCost, cost, peak_over_time
+    from costmodel.blocks import clear_cache, node_table
+    from costmodel.describe import describe_profile, describe_profiles
+    from costmodel.hardware import Profile, hardware_names, load_profile
+    from costmodel.pricing import Priced, price
+    from costmodel.record import PHASES, trace_module
+    from costmodel.table import OperatorTable, peak_activation_bytes
+
+_HOME = {
+    "Cost": "costmodel.architecture_cost",
+    "HardwareCost": "costmodel.architecture_cost",
+    "OperatorTable": "costmodel.table",
+    "PHASES": "costmodel.record",
+    "Priced": "costmodel.pricing",
+    "Profile": "costmodel.hardware",
+    "clear_cache": "costmodel.blocks",
+    "describe_profile": "costmodel.describe",
+    "describe_profiles": "costmodel.describe",
+    "cost": "costmodel.architecture_cost",
+    "hardware_names": "costmodel.hardware",
+    "load_profile": "costmodel.hardware",
+    "node_table": "costmodel.blocks",
+    "peak_activation_bytes": "costmodel.table",
+    "peak_over_time": "costmodel.architecture_cost",
+    "price": "costmodel.pricing",
+    "trace_module": "costmodel.record",
+}
+
+__all__ = [
+    "PHASES",
+    "Cost",
+    "HardwareCost",
+    "OperatorTable",
+    "Priced",
+    "Profile",
+    "clear_cache",
+    "cost",
+    "describe_profile",
+    "describe_profiles",
+    "hardware_names",
+    "load_profile",
+    "node_table",
+    "peak_activation_bytes",
+    "peak_over_time",
+    "price",
+    "trace_module",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'costmodel' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -122,6 +124,19 @@ class Architecture:
         from space.block import walk_nodes
 
         return [(path, kind, options) for path, kind, options in walk_nodes(self.node)]
+
+    def counts(self) -> Counter[str]:
+        """Kind -> how many such blocks run; a block that shares its weights over n passes counts n times."""
+        from space.block import walk_nodes
+
+        found: Counter[str] = Counter()
+        loops: list[tuple[str, int]] = []
+        for path, kind, options in walk_nodes(self.node):
+            loops = [(prefix, times) for prefix, times in loops if path.startswith(prefix)]
+            found[kind] += math.prod(times for _, times in loops)
+            if kind == "repeat":
+                loops.append((f"{path}.", options["times"]))
+        return found
 
     def build(self) -> Block:
         """The torch module, with random weights."""

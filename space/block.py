@@ -22,7 +22,7 @@ State = dict[str, Any]
 class BlockOptions(BaseModel):
     """Base of every block's `Options`: unknown names are refused, nothing is coerced, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Block(nn.Module):
 
         Raises InputError for a block that has no decode form.
         """
-        if self.block_children:
+        if self.slots:
             return {name: child.init_state(batch, length) for name, child in self.block_children.items()}
         if self.pointwise:
             return {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from space.errors import ShapeError
+from space.errors import InputError, ShapeError
 
 
 def must_divide(option: str, value: int, total: int, what: str) -> None:
     """ShapeError that names the nearest divisors unless `value` divides `total`."""
     if total % value:
-        raise ShapeError(
-            f"{option} must divide {what} {total}; got {value} (try {nearest(divisors(total), value)})", option
-        )
+        ways = nearest(divisors(total), value)
+        raise ShapeError(f"{option} must divide {what} {total}; got {value} (try {ways})", option)
 
 
 def divisors(total: int) -> list[int]:
@@ -19,8 +18,8 @@ def divisors(total: int) -> list[int]:
 
 
 def nearest(values: list[int], wanted: int, count: int = 3) -> str:
-    """The values nearest to the wanted one, as `4, 6 or 8`."""
-    picked = [str(v) for v in sorted(sorted(values, key=lambda v: (abs(v - wanted), v))[:count])]
+    """The values nearest to the wanted one by ratio, as `4, 6 or 8`."""
+    picked = [str(v) for v in sorted(sorted(values, key=lambda v: max(v / wanted, wanted / v))[:count])]
     return picked[0] if len(picked) == 1 else f"{', '.join(picked[:-1])} or {picked[-1]}"
 
 
@@ -35,3 +34,9 @@ def must_be_odd(option: str, kernel: int, where: str = "") -> None:
     """ShapeError for an even kernel, which has no middle."""
     if kernel % 2 == 0:
         raise ShapeError(f"{option} must be odd{where}; got {kernel} (try {kernel - 1} or {kernel + 1})", option)
+
+
+def must_decode(kind: str, causal: bool) -> None:
+    """InputError for a block that, built as it is, lets a position see later ones."""
+    if not causal:
+        raise InputError(f"{kind} has no decode form here: a position sees later ones (set causal: true in the input)")

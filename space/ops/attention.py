@@ -60,7 +60,7 @@ def _distance(queries: int, keys: int, first_key: int, device: torch.device) -> 
 
 def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int) -> Tensor:
     """Blocks of `size` queries against the block itself and its neighbours, as one batch of small attentions."""
-    batch, heads, length, width = q.shape
+    batch, heads, length, _ = q.shape
     size = reach + 1
     blocks = -(-length // size)
     after = 0 if causal else 1

@@ -12,13 +12,13 @@ def channel_map(layout: str, width: int, out: int, bias: bool = True) -> nn.Modu
     return nn.Conv2d(width, out, 1, bias=bias) if layout == "grid" else nn.Linear(width, out, bias=bias)
 
 
-def activation(name: str) -> nn.Module:
+def make_activation(name: str) -> nn.Module:
     """The activation module of a name: none, gelu, relu or silu."""
     table: dict[str, type[nn.Module]] = {"none": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
     return table[name]()
 
 
-def channel_norm(name: str, width: int) -> nn.Module:
+def make_norm(name: str, width: int) -> nn.Module:
     """The norm over the last axis of a name: none, layer_norm or rms_norm."""
     if name == "none":
         return nn.Identity()
@@ -30,12 +30,12 @@ def learned_positions(length: int, width: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(length, width), std=0.02))
 
 
-def convolve_positions(x: Tensor, conv: nn.Conv1d, before: int, after: int) -> Tensor:
+def convolve_positions(x: Tensor, conv: nn.Module, before: int, after: int) -> Tensor:
     """A convolution along the length. x [B, L, D], zeros for the `before` and `after` missing positions."""
     return conv(F.pad(x.transpose(1, 2), (before, after))).transpose(1, 2)
 
 
-def convolve_last(tail: Tensor, x: Tensor, conv: nn.Conv1d) -> tuple[Tensor, Tensor]:
+def convolve_last(tail: Tensor, x: Tensor, conv: nn.Module) -> tuple[Tensor, Tensor]:
     """One step of a causal convolution: tail [B, K - 1, D] holds the positions before x [B, 1, D]."""
     seen = torch.cat([tail, x], dim=1)
     return conv(seen.transpose(1, 2)).transpose(1, 2), seen[:, 1:]

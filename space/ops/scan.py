@@ -11,6 +11,8 @@ from torch import Tensor
 
 from space.fused import fused
 
+SHORT = 32
+"""Up to this length one walk over the positions costs less than chunks do."""
 SEGMENT = 512
 """Positions in flight at once: bounds the memory of the decays and inputs, [B, SEGMENT, N, D] each."""
 
@@ -51,8 +53,8 @@ def selective_scan(
     """Selective state space: h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t; y_t = C_t h_t + D x_t.
 
     x, dt [B, L, D]; A [D, N] (negative); B, C [B, L, N]; D [D]; initial [B, N, D] -> (y [B, L, D], last h [B, N, D]).
-    Chunks of a segment run side by side: a first walk gives each chunk's own last state, a scan over chunks the state
-    before each, a second walk the outputs. Nominal count: 6 vector operations a state element and step.
+    The sqrt(L) chunks of a segment run side by side: a first walk gives each chunk's own last state, a scan over chunks
+    the state before each, a second walk the outputs. Nominal count: 6 vector operations a state element and step.
     """
     A_ND = A.t().contiguous()
     outputs = []
@@ -69,24 +71,23 @@ def _scan_segment(
     x: Tensor, dt: Tensor, A_ND: Tensor, B: Tensor, C: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     length = x.shape[1]
-    # Operators grow with the chunk's size, work on the states before chunks with their number.
-    size = max(1, math.isqrt(length // 2))
+    size = length if length <= SHORT else math.isqrt(length)
     chunks = -(-length // size)
     pad = chunks * size - length
     u = dt * x
     # A padded position has dt = 0: it keeps the state and adds nothing.
     u, dt, B, C = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(1, (chunks, size)) for t in (u, dt, B, C))
-    decays = [torch.exp(dt[:, :, j, None, :] * A_ND) for j in range(size)]
-    inputs = [u[:, :, j, None, :] * B[:, :, j, :, None] for j in range(size)]
+    decays = [torch.exp(step * A_ND) for step in dt.unsqueeze(3).unbind(2)]
+    inputs = [u_j * B_j for u_j, B_j in zip(u.unsqueeze(3).unbind(2), B.unsqueeze(4).unbind(2), strict=True)]
     if chunks == 1:
         before = None if initial is None else initial.unsqueeze(1)
     else:
         before, last = _chunk_states(decays, inputs, torch.exp(dt.sum(2).unsqueeze(2) * A_ND), initial)
     outputs = []
     h = before
-    for j in range(size):
-        h = inputs[j] if h is None else torch.addcmul(inputs[j], decays[j], h)
-        outputs.append((h * C[:, :, j, :, None]).sum(2))
+    for decay, u_j, C_j in zip(decays, inputs, C.unsqueeze(4).unbind(2), strict=True):
+        h = u_j if h is None else torch.addcmul(u_j, decay, h)
+        outputs.append((h * C_j).sum(2))
     if chunks == 1:
         assert h is not None
         last = h[:, 0]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
-from space.blocks.rules import must_divide
+from space.blocks.rules import must_decode, must_divide
 from space.errors import ShapeError
 from space.ops.attention import attention, rotary_table, rotate
 from space.shape import Shape
@@ -19,10 +19,10 @@ from space.shape import Shape
 class Attention(Block):
     """Softmax attention. x [B, L, D] -> [B, L, D]; H heads of width E, G key and value heads.
 
-    y = concat_h(softmax(q_h k_g' / sqrt(E)) v_g) W_o, with q, k, v = x W_qkv and g the group of h: G = H is multi-head,
-    G = 1 multi-query. A causal `window` sees the last `window` positions, else those at most `window` // 2 away (an image
-    counts them row by row). Vaswani et al. 2017, arXiv:1706.03762; Shazeer 2019, arXiv:1911.02150 (multi-query);
-    Ainslie et al. 2023, arXiv:2305.13245 (grouped); Su et al. 2021, arXiv:2104.09864 (rotary).
+    y = concat_h(softmax(q_h k_g' / sqrt(E)) v_g) W_o, with q, k, v = x W_qkv and g the group of h: G = H is
+    multi-head, G = 1 multi-query. A causal `window` sees the last `window` positions, else those at most `window` // 2
+    away (an image counts them row by row). Vaswani et al. 2017, arXiv:1706.03762; Shazeer 2019, arXiv:1911.02150
+    (multi-query); Ainslie et al. 2023, arXiv:2305.13245 (grouped); Su et al. 2021, arXiv:2104.09864 (rotary).
     """
 
     class Options(BlockOptions):
@@ -31,8 +31,10 @@ class Attention(Block):
         head_dim: int | None = Field(None, ge=1, le=4096, description="width E of a head; none: D / H")
         causal: bool | None = Field(None, description="later positions are hidden; none: as the input asks")
         rotary: bool = Field(False, description="rotary positions on queries and keys")
-        rotary_base: float = Field(10000.0, gt=1, description="base of the rotary frequencies")
-        window: int | None = Field(None, ge=1, description="width of the sliding window; none: everything")
+        rotary_base: float = Field(10000.0, gt=1, le=1e12, description="base of the rotary frequencies")
+        window: int | None = Field(
+            None, ge=1, le=1_000_000_000, description="width of the sliding window; none: everything"
+        )
         bias: bool = Field(True, description="bias on the projections")
 
     @classmethod
@@ -64,6 +66,8 @@ class Attention(Block):
             way = "head_dim" if options.head_dim is not None else "heads"
             raise ShapeError(f"rotary needs an even head width; got {width} (change {way}, or set rotary: false)", way)
 
+    angles: Tensor
+
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
         self.heads = options.heads
@@ -94,6 +98,7 @@ class Attention(Block):
         return self.out(y.transpose(1, 2).flatten(2))
 
     def init_state(self, batch: int, length: int = 0) -> State:
+        must_decode(self.kind, self.causal_mask)
         kept = length if self.window is None else min(length, self.window)
         cache = self.out.weight.new_zeros(batch, self.kv_heads, kept, self.head_dim)
         return {"k": cache, "v": cache.clone(), "position": length}

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
-from space.blocks.rules import must_be_odd
+from space.blocks.rules import must_be_odd, must_decode
 from space.errors import ShapeError
-from space.ops.channels import activation, channel_map, convolve_last, convolve_positions
+from space.ops.channels import channel_map, convolve_last, convolve_positions, make_activation
 from space.shape import Layout, Shape
 
 
@@ -53,12 +53,12 @@ class DepthwiseConv(Block):
         self.before = options.kernel - 1 if causal else options.kernel // 2
         self.after = 0 if causal else options.kernel // 2
         if self.on_grid:
-            self.conv: nn.Module = nn.Conv2d(
+            self.conv: nn.Conv1d | nn.Conv2d = nn.Conv2d(
                 shape.dim, shape.dim, options.kernel, padding=self.before, groups=shape.dim, bias=options.bias
             )
         else:
             self.conv = nn.Conv1d(shape.dim, shape.dim, options.kernel, groups=shape.dim, bias=options.bias)
-        self.activation = activation(options.activation)
+        self.activation = make_activation(options.activation)
         self.project = (
             channel_map(shape.layout, shape.dim, shape.dim, options.bias) if options.project else nn.Identity()
         )
@@ -68,6 +68,7 @@ class DepthwiseConv(Block):
         return self.project(self.activation(y))
 
     def init_state(self, batch: int, length: int = 0) -> State:
+        must_decode(self.kind, self.after == 0 and not self.on_grid)
         weight = self.conv.weight
         return {"tail": weight.new_zeros(batch, weight.shape[-1] - 1, weight.shape[0])}
 

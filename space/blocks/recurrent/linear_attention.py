@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
-from space.blocks.rules import must_divide
+from space.blocks.rules import must_decode, must_divide
 from space.ops.linear_attention import linear_attention, linear_attention_state, positive_features
 from space.shape import Shape
 
@@ -17,8 +17,8 @@ from space.shape import Shape
 class LinearAttention(Block):
     """Attention with phi(q).phi(k) in place of the softmax, phi(x) = elu(x) + 1. x [B, L, D] -> [B, L, D].
 
-    y_t = phi(q_t)' S_t / (phi(q_t)' z_t), S_t = sum_s phi(k_s) v_s', z_t = sum_s phi(k_s): over s <= t if causal (worked in
-    chunks, linear in L), else over all s. Decodes with the constant state (S, z). Katharopoulos et al. 2020,
+    y_t = phi(q_t)' S_t / (phi(q_t)' z_t), S_t = sum_s phi(k_s) v_s', z_t = sum_s phi(k_s): over s <= t if causal
+    (worked in chunks, linear in L), else over all s. Decodes with the constant state (S, z). Katharopoulos et al. 2020,
     arXiv:2006.16236, eqs. 7 to 12.
     """
 
@@ -60,6 +60,7 @@ class LinearAttention(Block):
         return self.out(linear_attention(q, k, v, self.causal_sum).transpose(1, 2).flatten(2))
 
     def init_state(self, batch: int, length: int = 0) -> State:
+        must_decode(self.kind, self.causal_sum)
         return {"sum": self.out.weight.new_zeros(batch, self.heads, self.head_dim, self.head_dim + 1)}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

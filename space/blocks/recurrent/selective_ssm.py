@@ -11,13 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
+from space.blocks.rules import must_decode
+from space.errors import ShapeError
 from space.ops.channels import convolve_last, convolve_positions
 from space.ops.scan import selective_scan
 from space.shape import Shape
 
 
 class ScanPath(nn.Module):
-    """One direction: causal convolution, SiLU, input-dependent dt, B and C, selective scan. x [B, L, E] -> [B, L, E]."""
+    """One direction: causal convolution, SiLU, dt, B and C from the input, selective scan. x [B, L, E] -> same."""
 
     def __init__(self, width: int, state: int, kernel: int, dt_rank: int) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class ScanPath(nn.Module):
 
     def scan(self, x: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output and last state [B, N, E] of the convolved input."""
-        x = F.silu(x)
+        x = F.silu(x.contiguous())
         low, B, C = self.x_proj(x).split(self.sizes, dim=-1)
         dt = F.softplus(self.dt_proj(low))
         return selective_scan(x, dt, -torch.exp(self.A_log), B, C, self.D, initial)
@@ -49,8 +51,8 @@ class SelectiveSSM(Block):
     """Gated selective state space (Mamba block). x [B, L, D] -> [B, L, D]; inner width E = expand D, state N a channel.
 
     u, z = x W_in; u = SiLU(conv(u)); dt, B, C = linear in u; h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t;
-    y = ((C h + D u) * SiLU(z)) W_out. `directions: 2` adds a second path over the reversed sequence before the gate (not
-    causal). Gu & Dao 2023, arXiv:2312.00752, section 3; Zhu et al. 2024, arXiv:2401.09417 (two directions).
+    y = ((C h + D u) * SiLU(z)) W_out. `directions: 2` adds a second path over the reversed sequence before the
+    gate (not causal). Gu & Dao 2023, arXiv:2312.00752, section 3; Zhu et al. 2024, arXiv:2401.09417 (two directions).
     """
 
     class Options(BlockOptions):
@@ -70,6 +72,12 @@ class SelectiveSSM(Block):
     def is_causal(cls, options: Any) -> bool:
         return options.directions == 1
 
+    @classmethod
+    def validate_at(cls, shape: Shape, options: Any) -> None:
+        if shape.causal and options.directions == 2:
+            raise ShapeError("directions must be 1 where the input is causal; got 2", "directions")
+        super().validate_at(shape, options)
+
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
         width = options.expand * shape.dim
@@ -87,6 +95,7 @@ class SelectiveSSM(Block):
         return self.out_proj(y * F.silu(z))
 
     def init_state(self, batch: int, length: int = 0) -> State:
+        must_decode(self.kind, self.reverse is None)
         width, state = self.path.A_log.shape
         zeros = self.path.A_log.new_zeros
         return {"tail": zeros(batch, self.path.before, width), "h": zeros(batch, state, width)}

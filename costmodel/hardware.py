@@ -1,0 +1,201 @@
+"""Hardware profiles: YAML files in which every number carries its source."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from costmodel.table import DTYPES, KINDS
+from space.errors import InputError, NameUnknown, Problem, SpaceError, did_you_mean
+from space.yaml_loader import Mark, YamlNode, load_yaml_file
+
+FOLDER = Path(__file__).parent / "profiles"
+
+
+def _known(what: str, names: tuple[str, ...]) -> Any:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"unknown {what} {value!r}{did_you_mean(value, names)}; known: {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+DtypeName = Annotated[str, _known("element type", DTYPES)]
+KindName = Annotated[str, _known("operator class", ("default", *KINDS))]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Sourced(_Strict):
+    """A number that isn't negative, and where it comes from (`assumption: ...` where nobody has published it)."""
+
+    value: float = Field(ge=0)
+    source: str = Field(min_length=3)
+
+
+class Positive(Sourced):
+    """A number above zero with its source."""
+
+    value: float = Field(gt=0)
+
+
+class Share(Sourced):
+    """A share of a peak, above 0 and at most 1, with its source."""
+
+    value: float = Field(gt=0, le=1)
+
+
+class MemoryLevel(_Strict):
+    """One level of memory, nearest the arithmetic first."""
+
+    name: str
+    size_bytes: Positive
+    bytes_per_s: Positive
+    energy_per_byte_j: Sourced
+
+
+class Limits(_Strict):
+    """What a network must fit into: `memory_bytes` in all, or on a microcontroller SRAM and flash apart."""
+
+    memory_bytes: Positive | None = None
+    sram_bytes: Positive | None = None
+    flash_bytes: Positive | None = None
+
+
+class Link(_Strict):
+    """A connection to an equal device."""
+
+    name: str
+    bytes_per_s: Positive
+    latency_s: Sourced
+
+
+class Profile(_Strict):
+    """One device. Rates are dense peaks in operations a second (a multiply-accumulate is two)."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str
+    kind: Literal["gpu", "cpu", "mcu"]
+    matrix_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of the unit for products and convolutions")
+    vector_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of elementwise work, by element type")
+    transcendental_per_s: Positive
+    memory: list[MemoryLevel] = Field(min_length=1)
+    weights_in: str = Field("", description="memory level that weights are always read from (flash)")
+    overhead_s: dict[KindName, Sourced] = Field(description="time an operator takes to start, by class or `default`")
+    compute_efficiency: dict[KindName, Share]
+    memory_efficiency: dict[KindName, Share]
+    spread: Positive = Field(description="high estimate / expected estimate")
+    energy_per_flop_j: dict[DtypeName, Sourced]
+    static_power_w: Sourced
+    kernels: list[str] = Field(default_factory=list, description="fused regions that run as one kernel")
+    pointwise_fusion: bool = False
+    deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
+    limits: Limits
+    links: list[Link] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Profile:
+        for field in ("overhead_s", "compute_efficiency", "memory_efficiency"):
+            if "default" not in getattr(self, field):
+                raise ValueError(f"{field} needs an entry `default`")
+        for field in ("matrix_flop_per_s", "vector_flop_per_s", "energy_per_flop_j"):
+            if "float32" not in getattr(self, field):
+                raise ValueError(f"{field} needs an entry `float32`")
+        names = [level.name for level in self.memory]
+        if self.weights_in and self.weights_in not in names:
+            raise ValueError(f"weights_in names no memory level; got {self.weights_in!r}, known: {', '.join(names)}")
+        if self.spread.value < 1:
+            raise ValueError("spread must be 1 or more: the high estimate isn't below the expected one")
+        sizes = [level.size_bytes.value for level in self.memory if level.name != self.weights_in]
+        if sizes != sorted(sizes):
+            raise ValueError("memory levels must stand in order of size, the smallest first")
+        return self
+
+
+def hardware_names() -> list[str]:
+    """Names of the profiles that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_profile(name: str | Path) -> Profile:
+    """The profile that ships under this name, or the one in a file (`./mine.yaml`).
+
+    Raises NameUnknown with the nearest name, SpaceError with file, line and reason of every mistake in a file.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(text)
+        return read_profile(path)
+    return _shipped(text)
+
+
+@functools.cache
+def _shipped(name: str) -> Profile:
+    known = hardware_names()
+    if name not in known:
+        raise NameUnknown("hardware", name, known)
+    return read_profile(FOLDER / f"{name}.yaml")
+
+
+def read_profile(path: Path) -> Profile:
+    """Parse and check one file. Raises SpaceError."""
+    root = load_yaml_file(path)
+    if not root.is_map:
+        raise SpaceError([root.mark.problem("", f"expected a mapping of profile fields; got {root.describe()}")])
+    try:
+        return Profile.model_validate(root.plain())
+    except ValidationError as error:
+        problems = [_problem(root, found) for found in error.errors()]
+        raise SpaceError(problems) from None
+
+
+def _problem(root: YamlNode, error: Any) -> Problem:
+    steps = [s for s in error["loc"] if s != "[key]"]
+    mark, path, node = root.mark, "", root
+    for step in steps:
+        if node.is_map and str(step) in node.value:
+            mark = node.key_marks[str(step)]
+            node = node.value[str(step)]
+        elif node.is_list and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            mark = node.mark
+        path += f"[{step}]" if isinstance(step, int) else (f".{step}" if path else str(step))
+    return _told(mark, path, error, node)
+
+
+def _told(mark: Mark, path: str, error: Any, node: YamlNode) -> Problem:
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        holders = (Profile, MemoryLevel, Limits, Link, Sourced)
+        fields = next((h.model_fields for h in holders if len(error["loc"]) == 1), None)
+        known = list(fields) if fields else sorted({f for h in holders[1:] for f in h.model_fields})
+        message = f"unknown key {name!r}{did_you_mean(name, known)}"
+    elif kind == "missing" and name == "source":
+        message = "every number needs a `source` (or `source: 'assumption: ...'`); it is missing"
+    elif kind == "missing":
+        message = f"{name!r} is missing"
+    elif kind == "model_type":
+        message = f"expected {{value: number, source: text}}; got {node.describe()}"
+    else:
+        message = f"{error['msg'].removeprefix('Value error, ')}; got {node.describe()}"
+    return mark.problem(path, message)
+
+
+def as_profile(hardware: str | Path | Profile) -> Profile:
+    """A profile as it is, or loaded by name or path."""
+    return hardware if isinstance(hardware, Profile) else load_profile(hardware)
+
+
+def check_dtype(name: str) -> None:
+    """Raise InputError for a precision that costs can't be asked in."""
+    from costmodel.table import ITEMSIZE
+
+    if name not in ITEMSIZE:
+        raise InputError(f"unknown precision {name!r}{did_you_mean(name, ITEMSIZE)}; known: {', '.join(ITEMSIZE)}")

@@ -1,0 +1,170 @@
+"""When each piece of memory comes alive and when it's read last.
+
+Tensors are followed by their storage, so that a view keeps its base alive and a write in place makes nothing new.
+Times are rows of the table that is being recorded; the backward part lies after every row of the forward part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from costmodel.table import C
+
+PART = 1 << 40
+Patch = tuple[int, int, float]
+"""(row, column, amount to add), in one part."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A row of one part; `summary` is the summary row of the fused region that it lies in, -1 for none."""
+
+    row: int
+    summary: int = -1
+
+
+class Piece:
+    """One storage: its size, where it was made and where it's read last. `region` 0 means made outside regions."""
+
+    __slots__ = (
+        "birth",
+        "birth_region",
+        "fixed",
+        "last",
+        "last_forward",
+        "last_region",
+        "made_here",
+        "nbytes",
+        "readers",
+        "role",
+        "shared",
+    )
+
+    def __init__(self, nbytes: float, fixed: float, role: str = "") -> None:
+        self.nbytes = nbytes
+        self.fixed = fixed
+        self.role = role  # "" made inside, "weight", "constant", "input" or "state": from outside
+        self.birth = -1
+        self.birth_region = 0
+        self.last = -1
+        self.last_region: int | Spot = 0
+        self.last_forward: tuple[int, int | Spot] = (-1, 0)
+        self.readers = 0
+        self.made_here = False  # its birth row is one of this recording's own (a child's table has it otherwise)
+        self.shared = False  # read outside the region that made it
+
+    def use(self, time: int, region: int | Spot = 0, counted: bool = True) -> None:
+        """Note that the row at `time` reads it; `region` is the region of that row, or a resolved spot."""
+        if counted and time != self.last:
+            self.readers += 1
+        if time >= self.last:
+            self.last, self.last_region = time, region
+            if time < PART:
+                self.last_forward = (time, region)
+
+    @property
+    def inside(self) -> bool:
+        """True where it never leaves the fused region that made it (nor that region's backward)."""
+        return self.birth_region > 0 and not self.shared
+
+
+class Pieces:
+    """Every storage seen in a recording, by identity. Weak references keep an identity from being used twice."""
+
+    def __init__(self) -> None:
+        self._by_storage: dict[int, Piece] = {}
+        self._references: list[Any] = []
+
+    def find(self, tensor: Tensor) -> Piece | None:
+        """The piece behind a tensor, None where it wasn't seen yet."""
+        return self._by_storage.get(tensor.untyped_storage()._cdata)
+
+    def add(self, tensor: Tensor, role: str = "", nbytes: float | None = None, fixed: float | None = None) -> Piece:
+        """Follow the storage of a tensor from now on."""
+        storage = tensor.untyped_storage()
+        size = float(storage.nbytes()) if nbytes is None else nbytes
+        if fixed is None:
+            fixed = 0.0 if tensor.dtype is torch.float32 else size
+        piece = Piece(size, fixed, role)
+        # A weak reference keeps the address from being reused, and lets autograd see itself as the only owner.
+        self._references.append(storage._weak_ref())
+        self._by_storage[storage._cdata] = piece
+        return piece
+
+    def bind(self, tensor: Tensor, piece: Piece) -> None:
+        """Let a tensor with a storage of its own stand for a known piece."""
+        storage = tensor.untyped_storage()
+        self._references.append(storage._weak_ref())
+        self._by_storage[storage._cdata] = piece
+
+    def close(self) -> None:
+        """Give the weak references back."""
+        for reference in self._references:
+            torch.UntypedStorage._free_weak_ref(reference)
+        self._references.clear()
+        self._by_storage.clear()
+
+
+def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]) -> tuple[list[Patch], list[Patch]]:
+    """Corrections of the allocation columns, forward and backward part, once a recording is over.
+
+    `held` are the ids of pieces that outlive it (its input, its results, weight gradients): they come alive but are
+    not freed. `summaries` gives the summary time of a region.
+    """
+    patches: tuple[list[Patch], list[Patch]] = ([], [])
+
+    def put(time: int, column: str, amount: float) -> None:
+        if amount:
+            patches[time >= PART].append((time % PART, C[column], amount))
+
+    def both(time: int, summary: int, name: str, piece: Piece) -> None:
+        for at in (time, summary):
+            if at >= 0:
+                put(at, f"bytes_{name}", piece.nbytes)
+                put(at, f"fixed_{name}", piece.fixed)
+
+    for piece in pieces:
+        if piece.role or piece.birth < 0:
+            continue
+        if piece.made_here:
+            outer = -1 if piece.inside else summaries.get(piece.birth_region, -1)
+            both(piece.birth, outer, "allocated", piece)
+        last, region = (
+            (piece.last, piece.last_region) if piece.last >= piece.birth else (piece.birth, piece.birth_region)
+        )
+        if id(piece) not in held:
+            if isinstance(region, Spot):
+                outer = region.summary
+            else:
+                outer = -1 if piece.inside else summaries.get(region, -1)
+            both(last, outer, "freed", piece)
+            if piece.readers == 1 and last > piece.birth and last // PART == piece.birth // PART:
+                put(piece.birth, "consumer", float(last - piece.birth))
+                made_by = summaries.get(piece.birth_region, -1) if not piece.inside else -1
+                if 0 <= made_by < last:
+                    put(made_by, "consumer", float(last - made_by))
+    return patches
+
+
+def unique_bytes(tensor: Tensor) -> float:
+    """Bytes of the distinct elements of a tensor: an axis that is only expanded counts once."""
+    count = tensor.element_size()
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        if stride or size == 0:
+            count *= size
+    return float(count)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [t for v in value for t in tensors_in(v)]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in tensors_in(v)]
+    return []

@@ -1,0 +1,132 @@
+"""A recorded piece of network: own rows and references to the recordings of the blocks inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from costmodel.liveness import Patch, Spot
+from costmodel.table import COLUMNS, C, Matrix, OperatorTable
+
+
+@dataclass
+class Use:
+    """A child's rows in one part, standing in its parent; the bases keep block indices and region ids apart."""
+
+    segment: Segment
+    part: int
+    block_base: int
+    region_base: int
+
+
+@dataclass
+class Boundary:
+    """What a parent must know of a tensor that crosses the border: where each part reads it last (None: never)."""
+
+    last: tuple[Spot | None, Spot | None] = (None, None)
+    readers: int = 0
+    birth: Spot | None = None
+    nbytes: float = 0.0
+    fixed: float = 0.0
+    returned: bool = False
+
+
+@dataclass
+class TensorLike:
+    """Size, strides and element type of a result; `source` names the tensor whose memory it shares ("" for its own)."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: Any
+    nbytes: float
+    fixed: float
+    source: str = ""
+
+
+@dataclass
+class Segment:
+    """Rows of one block at one shape and phase: part 0 forward, part 1 backward.
+
+    `parameters`, `buffer_bytes` and `state_bytes` count this block with everything inside it, a shared block once.
+    """
+
+    pieces: tuple[list[Matrix | Use], list[Matrix | Use]]
+    lengths: tuple[int, int]
+    patches: tuple[list[Patch], list[Patch]]
+    regions: int
+    output: TensorLike
+    inputs: list[Boundary] = field(default_factory=list)
+    result: Boundary = field(default_factory=Boundary)
+    grad_output: Boundary = field(default_factory=Boundary)
+    grad_input: Boundary = field(default_factory=Boundary)
+    grad: TensorLike | None = None
+    differentiable: bool = False
+    parameters: int = 0
+    trainable: int = 0
+    buffer_bytes: float = 0.0
+    buffer_fixed: float = 0.0
+    grad_bytes: float = 0.0
+    state_bytes: float = 0.0
+    state_fixed: float = 0.0
+    children: list[tuple[int, str, Segment]] = field(default_factory=list)
+    kind: str = ""
+    block_count: int = 1
+    _flat: list[Matrix | None] = field(default_factory=lambda: [None, None])
+
+    def rows(self, part: int) -> Matrix:
+        """The rows of one part with those of every child in place, built once."""
+        flat = self._flat[part]
+        if flat is None:
+            flat = self._flat[part] = self._flatten(part)
+        return flat
+
+    def _flatten(self, part: int) -> Matrix:
+        chunks = [p.segment.rows(p.part) if isinstance(p, Use) else p for p in self.pieces[part]]
+        if not chunks:
+            return np.zeros((0, len(COLUMNS)))
+        flat = np.concatenate(chunks)
+        row = 0
+        for piece, chunk in zip(self.pieces[part], chunks, strict=True):
+            end = row + len(chunk)
+            if isinstance(piece, Use) and end > row:
+                flat[row:end, C["block"]] += piece.block_base
+                if piece.region_base and piece.segment.regions:
+                    own = flat[row:end, C["region"]]
+                    own[own > 0] += piece.region_base
+            row = end
+        if self.patches[part]:
+            rows, columns, amounts = zip(*self.patches[part], strict=True)
+            np.add.at(flat, (list(rows), list(columns)), amounts)
+        return flat
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """Path in the document of every block index, this block's first."""
+        own = f"{prefix}.{self.kind}" if prefix else self.kind
+        found = [own]
+        for base, place, child in self.children:
+            found.extend([""] * (base - len(found)))
+            found.extend(child.paths(own + place))
+        return found
+
+    def table(self) -> OperatorTable:
+        """The operator table: forward rows, then backward rows."""
+        return OperatorTable(np.concatenate([self.rows(0), self.rows(1)]), LazyPaths(self))
+
+
+class LazyPaths(Sequence[str]):
+    """The paths of a segment's blocks, worked out when one is asked for."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._paths: list[str] | None = None
+
+    def __len__(self) -> int:
+        return self._segment.block_count
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._paths is None:
+            self._paths = self._segment.paths()
+        return self._paths[index]

@@ -1,0 +1,471 @@
+"""Recording the operators that a module issues, on `meta` or on real tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from costmodel.attention import AttentionCatcher
+from costmodel.formulas import FREE, Count, formula_of
+from costmodel.liveness import PART, Piece, Pieces, Spot, alive_patches, tensors_in, unique_bytes
+from costmodel.quick import quick_result
+from costmodel.segment import Boundary, Segment, TensorLike, Use
+from costmodel.table import COLUMNS, DTYPE, KIND, KINDS, C, intern_name
+from space.fused import recording
+
+Phase = str
+_DTYPE_CODE = {getattr(torch, name): code for name, code in DTYPE.items() if hasattr(torch, name)}
+_DTYPE_CODE |= {torch.float8_e4m3fn: DTYPE["float8"], torch.float8_e5m2: DTYPE["float8"]}
+_FREE_WHEN_SHARED = frozenset({"resolve_conj", "resolve_neg", "reshape", "contiguous"})
+REGION_KIND = {"attention": "attention_prefill", "selective_scan": "scan", "scan": "scan", "fft_convolution": "fft"}
+RECOMPUTED = {"attention": 0.5}
+"""Share of the forward work that a fused backward kernel runs again (attention: the scores, not the mixing)."""
+_SUMMED = ("macs", "macs_executed", "vector_flops", "transcendentals")
+
+
+@dataclass
+class Region:
+    """A fused region while and after it's recorded."""
+
+    kind: str
+    number: int
+    first_row: int
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0.0))
+    largest: tuple[float, tuple[float, float, float, float]] = (-1.0, (0.0, 0.0, 0.0, 0.0))
+    dominant: dict[float, float] = field(default_factory=dict)
+    inputs: list[Piece] = field(default_factory=list)
+    outputs: list[Piece] = field(default_factory=list)
+    traffic: dict[str, float] = field(default_factory=dict)
+    dtype: float = 0.0
+    forward: Region | None = None
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operator that runs while it's entered, as rows of an operator table.
+
+    It also is the RegionRecorder that fused functions report to. `paused` lets operators through unrecorded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces = Pieces()
+        self.known: list[Piece] = []
+        self.parts: tuple[list[Any], list[Any]] = ([], [])
+        self.open_rows: list[list[float]] = []
+        self.clock = [0, 0]
+        self.part = 0
+        self.paused = False
+        self.frames: list[Region] = []
+        self.regions: dict[int, Region] = {}
+        self.summaries: dict[int, int] = {}
+        self.region_count = 0
+        self.open_backward: Region | None = None
+        self.pending: set[int] = set()
+
+    # -- storages
+
+    def outside(self, tensor: Tensor, role: str) -> Piece:
+        """Follow a tensor that isn't made in this recording."""
+        found = self.pieces.find(tensor)
+        if found is None:
+            found = self.pieces.add(tensor, role)
+            self.known.append(found)
+        return found
+
+    def _piece(self, tensor: Tensor) -> Piece:
+        found = self.pieces.find(tensor)
+        if found is None:
+            found = self.outside(tensor, "constant")
+        return found
+
+    @property
+    def time(self) -> int:
+        """The time of the row that comes next."""
+        return self.part * PART + self.clock[self.part]
+
+    # -- operators
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # Without the guard every `tensor.shape` in here would pass through the attention catcher.
+        with torch._C.DisableTorchFunction():
+            out = quick_result(func, args)
+            if out is None:
+                out = func(*args, **kwargs)
+            if not self.paused:
+                self._record(func, args, kwargs, out)
+        return out
+
+    def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        name, free, formula = _look_up(func)
+        results = tensors_in(out)
+        operands = tensors_in(args)
+        if kwargs:
+            operands += tensors_in(kwargs)
+        if free:
+            for result in results:
+                if self.pieces.find(result) is None:
+                    # Memory that's asked for but not yet written comes alive with the first row that touches it.
+                    self.known.append(self.pieces.add(result))
+            return
+        if name in _FREE_WHEN_SHARED and results and operands and results[0] is operands[0]:
+            return
+        count = _unknown(results) if formula is None else formula(args, kwargs, out)
+        region = self._region_of_row()
+        now = self.time
+        read = weight = fixed_read = written = fixed_written = 0.0
+        made_last = -1
+        in_place = {id(t) for t in results}
+        write_only = count.read is not None
+        seen: set[int] = set()
+        for tensor in operands:
+            piece = self._piece(tensor)
+            if piece.birth < 0 and not piece.role:
+                self._born(piece, now, region)
+            self._use(piece, now, region)
+            if not piece.role and now > piece.birth >= self.part * PART:
+                made_last = max(made_last, piece.birth)
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            size = unique_bytes(tensor)
+            if piece.role in ("weight", "constant") and not write_only:
+                weight += size
+            read += size
+            if tensor.dtype is not torch.float32:
+                fixed_read += size
+        if count.read is not None:
+            source = self._piece(operands[0]) if operands and id(operands[0]) not in in_place else None
+            weight = count.weight if source is not None and source.role in ("weight", "constant") else 0.0
+            read, fixed_read = count.read, count.read_fixed
+        for tensor in results:
+            found = self.pieces.find(tensor)
+            if found is None:
+                found = self.pieces.add(tensor)
+                self.known.append(found)
+            if found.birth < 0 and not found.role:
+                self._born(found, now, region)
+            size = unique_bytes(tensor)
+            written += size
+            if tensor.dtype is not torch.float32:
+                fixed_written += size
+        if count.written is not None:
+            fixed_written = count.written if fixed_written else 0.0
+            written = count.written
+        row = [0.0] * len(COLUMNS)
+        row[C["kind"]] = KIND[count.kind]
+        row[C["dtype"]] = _arithmetic_dtype(results, operands)
+        row[C["name"]] = intern_name(name)
+        row[C["part"]] = self.part
+        row[C["macs"]] = row[C["macs_executed"]] = count.macs
+        row[C["vector_flops"]] = count.vector
+        row[C["transcendentals"]] = count.transcendental
+        row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
+        row[C["fixed_read"]], row[C["fixed_written"]] = fixed_read, fixed_written
+        row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = count.m, count.n, count.k, count.batch
+        if made_last >= 0:
+            row[C["producer"]] = now - made_last
+        if region is not None:
+            self._add_to_region(region, row, count)
+        self.append(row)
+
+    def append(self, row: list[float]) -> None:
+        """Put a row at the current time."""
+        self.open_rows.append(row)
+        self.clock[self.part] += 1
+
+    def _born(self, piece: Piece, now: int, region: Region | None) -> None:
+        piece.birth = now
+        piece.made_here = True
+        piece.birth_region = region.number if region else 0
+
+    def _use(self, piece: Piece, now: int, region: Region | None) -> None:
+        number = region.number if region else 0
+        piece.use(now, number)
+        if piece.birth_region:
+            root = region.forward.number if region and region.forward else number
+            own = self.regions[piece.birth_region]
+            if root != (own.forward.number if own.forward else own.number):
+                piece.shared = True
+
+    # -- fused regions
+
+    def _region_of_row(self) -> Region | None:
+        if self.part == 0 or self.frames:
+            return self.frames[0] if self.frames else None
+        node = torch._C._current_autograd_node()
+        forward = _metadata(node).get("blockwright_region") if node is not None else None
+        current = self.open_backward
+        if current is not None and (forward is None or current.forward is not forward):
+            self.close_backward_region()
+            current = None
+        if forward is not None and current is None:
+            current = self._open(forward.kind)
+            current.forward = forward
+            self.open_backward = current
+        return current
+
+    def _open(self, kind: str) -> Region:
+        self.region_count += 1
+        region = Region(kind, self.region_count, self.clock[self.part])
+        self.regions[region.number] = region
+        return region
+
+    def _add_to_region(self, region: Region, row: list[float], count: Count) -> None:
+        row[C["region"]] = region.number
+        row[C["region_kind"]] = intern_name(region.kind)
+        innermost = self.frames[-1] if self.frames else region
+        for name in _SUMMED:
+            innermost.sums[name] += row[C[name]]
+        work = count.macs + count.vector + count.transcendental
+        region.dominant[row[C["kind"]]] = region.dominant.get(row[C["kind"]], 0.0) + work
+        if count.macs > region.largest[0]:
+            region.largest = (count.macs, (count.m, count.n, count.k, count.batch))
+            region.dtype = row[C["dtype"]]
+
+    def region(
+        self, kind: str, function: Callable[..., Any], args: tuple, kwargs: dict, counts: Callable[..., dict] | None
+    ) -> Any:
+        """Run a fused function and record it twice: operator by operator, and as one summary row.
+
+        A fused function inside another belongs to the outer one; its own counts replace its operators' in the sum.
+        """
+        if self.paused:
+            return function(*args, **kwargs)
+        if self.frames:
+            self.frames.append(Region(kind, 0, 0))
+            out = function(*args, **kwargs)
+            inner = self.frames.pop()
+            for name, value in self._counted(inner, counts, args, kwargs).items():
+                self.frames[-1].sums[name] += value
+            return out
+        region = self._open(kind)
+        operands = _distinct(tensors_in(args) + tensors_in(kwargs))
+        before = [self._piece(t) for t in operands]
+        self.frames.append(region)
+        try:
+            out = function(*args, **kwargs)
+        finally:
+            self.frames.pop()
+        region.sums = self._counted(region, counts, args, kwargs)
+        if kind == "attention" and len(operands) > 1:
+            # Query [..., L, E] and key [..., S, E] come first; grouped heads fold into the rows of the product inside.
+            query, key = operands[:2]
+            if query.dim() > 1 and key.dim() > 1:
+                sizes = query.shape[-2], key.shape[-2], query.shape[-1], query.shape[:-2].numel()
+                region.largest = (region.largest[0], tuple(float(n) for n in sizes))  # type: ignore[assignment]
+        sources = {id(p) for p in before}
+        results = [t for t in _distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
+        region.inputs = before
+        region.outputs = [self._piece(t) for t in results]
+        for piece in region.outputs:
+            piece.shared = True
+        weights = [t for t, p in zip(operands, before, strict=True) if p.role in ("weight", "constant")]
+        region.traffic = {
+            "bytes_read": sum(map(unique_bytes, operands)),
+            "fixed_read": sum(unique_bytes(t) for t in operands if t.dtype is not torch.float32),
+            "weight_bytes": sum(map(unique_bytes, weights)),
+            "bytes_written": sum(map(unique_bytes, results)),
+            "fixed_written": sum(unique_bytes(t) for t in results if t.dtype is not torch.float32),
+            "grad_written": sum(unique_bytes(t) for t in operands if t.requires_grad),
+        }
+        if self.clock[self.part] > region.first_row:
+            self._summarise(region)
+        self._mark_nodes(region, operands, tensors_in(out))
+        return out
+
+    def _counted(
+        self, region: Region, counts: Callable[..., dict] | None, args: tuple, kwargs: dict
+    ) -> dict[str, float]:
+        stated = counts(*args, **kwargs) if counts is not None else {}
+        sums = region.sums | {k: float(v) for k, v in stated.items()}
+        if "macs" in stated and "macs_executed" not in stated:
+            sums["macs_executed"] = sums["macs"]
+        return sums
+
+    def _summarise(self, region: Region) -> None:
+        row = [0.0] * len(COLUMNS)
+        m, n, k, batch = region.largest[1]
+        row[C["kind"]] = KIND[_region_class(region, m)]
+        row[C["dtype"]], row[C["name"]], row[C["part"]] = region.dtype, intern_name(region.kind), self.part
+        row[C["region"]], row[C["region_kind"]] = region.number, intern_name(region.kind)
+        row[C["is_summary"]] = 1.0
+        for name in _SUMMED:
+            row[C[name]] = region.sums[name]
+        for name in ("bytes_read", "fixed_read", "weight_bytes", "bytes_written", "fixed_written"):
+            row[C[name]] = region.traffic[name]
+        row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = m, n, k, batch
+        self.summaries[region.number] = self.time
+        self.append(row)
+
+    def _mark_nodes(self, region: Region, operands: list[Tensor], results: list[Tensor]) -> None:
+        """Tag the autograd nodes that the region made, so that their backward operators are known as its own."""
+        stop = {t.grad_fn for t in operands}
+        waiting = [t.grad_fn for t in results if t.grad_fn is not None]
+        seen = set(waiting)
+        while waiting:
+            node = waiting.pop()
+            if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
+                continue
+            _metadata(node)["blockwright_region"] = region
+            for following, _ in node.next_functions:
+                if following is not None and following not in seen:
+                    seen.add(following)
+                    waiting.append(following)
+
+    def close_backward_region(self) -> None:
+        """End the backward of a fused region: its kernel reads inputs, results and their gradients, and recomputes."""
+        region, self.open_backward = self.open_backward, None
+        if region is None or region.forward is None:
+            return
+        forward = region.forward
+        last = self.time - 1
+        for piece in forward.inputs + forward.outputs:
+            piece.use(last, region.number, counted=False)
+        share = forward.sums["macs_executed"] / forward.sums["macs"] if forward.sums["macs"] else 1.0
+        again = RECOMPUTED.get(region.kind, 1.0)
+        region.sums["macs_executed"] = share * region.sums["macs"] + again * forward.sums["macs_executed"]
+        region.sums["vector_flops"] += forward.sums["vector_flops"]
+        region.sums["transcendentals"] += forward.sums["transcendentals"]
+        given = forward.traffic
+        region.traffic = {
+            "bytes_read": given["bytes_read"] + 2 * given["bytes_written"],
+            "fixed_read": given["fixed_read"] + 2 * given["fixed_written"],
+            "weight_bytes": given["weight_bytes"],
+            "bytes_written": given["grad_written"],
+            "fixed_written": 0.0,
+        }
+        self._summarise(region)
+
+    # -- children
+
+    def close_rows(self) -> None:
+        """End the run of own rows (a child's follow)."""
+        if self.open_rows:
+            self.parts[self.part].append(np.array(self.open_rows, dtype=np.float64))
+            self.open_rows = []
+
+    def place(self, use: Use) -> int:
+        """Put a child's rows at the current time; gives the time of the first."""
+        if self.part:
+            self.close_backward_region()
+        self.close_rows()
+        start = self.time
+        length = use.segment.lengths[use.part]
+        if length:
+            self.parts[self.part].append(use)
+            self.clock[self.part] += length
+        return start
+
+    def begin_backward(self) -> None:
+        """From here on rows belong to the backward part."""
+        self.close_rows()
+        self.part = 1
+
+    # -- result
+
+    def spots(self, piece: Piece) -> tuple[Spot | None, Spot | None]:
+        """Where a piece is read last, forward and backward."""
+        return (self._spot(piece.last_forward), self._spot((piece.last, piece.last_region), backward=True))
+
+    def _spot(self, last: tuple[int, int | Spot], backward: bool = False) -> Spot | None:
+        time, region = last
+        if time < 0 or (time >= PART) is not backward:
+            return None
+        summary = region.summary if isinstance(region, Spot) else self.summaries.get(region, -1)
+        return Spot(time % PART, summary % PART if summary >= 0 else -1)
+
+    def boundary(self, piece: Piece | None) -> Boundary:
+        """What a parent must know of a piece that crosses the border."""
+        if piece is None:
+            return Boundary()
+        birth = None
+        if piece.birth >= 0:
+            summary = self.summaries.get(piece.birth_region, -1)
+            birth = Spot(piece.birth % PART, summary % PART if summary >= 0 else -1)
+        return Boundary(self.spots(piece), piece.readers, birth, piece.nbytes, piece.fixed)
+
+    def segment(self, output: TensorLike, held: list[Piece], **fields: Any) -> Segment:
+        """Close the recording."""
+        if self.part:
+            self.close_backward_region()
+        self.close_rows()
+        patches = alive_patches(self.known, {id(p) for p in held}, self.summaries)
+        self.pieces.close()
+        return Segment(
+            pieces=self.parts,
+            lengths=(self.clock[0], self.clock[1]),
+            patches=patches,
+            regions=self.region_count,
+            output=output,
+            **fields,
+        )
+
+
+def _metadata(node: Any) -> dict[str, Any]:
+    return node.metadata
+
+
+_looked_up: dict[Any, tuple[str, bool, Any]] = {}
+
+
+def _look_up(func: Any) -> tuple[str, bool, Any]:
+    found = _looked_up.get(func)
+    if found is None:
+        namespace, _, name = func._schema.name.partition("::")
+        free = namespace in ("aten", "prim") and (name in FREE or (func.is_view and name not in _FREE_WHEN_SHARED))
+        formula = formula_of(name) if namespace == "aten" else None
+        if namespace != "aten":
+            name = f"{namespace}.{name}"
+        found = _looked_up[func] = (name, free, formula)
+    return found
+
+
+def _unknown(results: list[Tensor]) -> Count:
+    return Count("unknown", vector=float(sum(t.numel() for t in results)))
+
+
+def _arithmetic_dtype(results: list[Tensor], operands: list[Tensor]) -> float:
+    for tensor in results + operands:
+        if tensor.is_floating_point() or tensor.is_complex():
+            return float(_DTYPE_CODE[tensor.dtype])
+    return float(_DTYPE_CODE.get(results[0].dtype, 0)) if results else 0.0
+
+
+def _distinct(tensors: list[Tensor]) -> list[Tensor]:
+    seen: dict[tuple[Any, ...], Tensor] = {}
+    for t in tensors:
+        seen.setdefault((t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()), t)
+    return list(seen.values())
+
+
+def _region_class(region: Region, length: float) -> str:
+    if region.kind == "attention" and length == 1:
+        return "attention_decode"
+    if region.kind in REGION_KIND:
+        return REGION_KIND[region.kind]
+    return KINDS[int(max(region.dominant, key=lambda k: region.dominant[k]))] if region.dominant else "elementwise"
+
+
+@contextlib.contextmanager
+def entered(recorder: Recorder, training: bool) -> Iterator[None]:
+    """Record what runs inside: no torch fast path that hides operators, fused functions and attention caught."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.set_grad_enabled(training), AttentionCatcher(recorder), recording(recorder), recorder:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def like(tensor: Tensor, piece: Piece, source: str = "") -> TensorLike:
+    """The description of a tensor that stands for `piece`."""
+    return TensorLike(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, piece.nbytes, piece.fixed, source)

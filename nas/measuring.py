@@ -1,0 +1,76 @@
+"""What a candidate measures before any training: costs and counts, and how far it is from the constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from costmodel import cost
+from space import Architecture, Constraint, Measure, all_blocks
+
+UNITS = {"latency": "s", "energy": "J", "peak_memory": "B", "weight_bytes": "B", "state_bytes": "B"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value in SI base units; latency has an interval too."""
+
+    measure: Measure
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the value; empty for counts."""
+        return UNITS.get(self.measure.name, "")
+
+
+def known_untrained(measure: Measure) -> bool:
+    """True where `measure_costs` gives it."""
+    return measure.is_cost or measure.is_structural
+
+
+def measure_costs(architecture: Architecture, measures: Iterable[Measure]) -> dict[Measure, Measured]:
+    """Every cost and count asked for. Raises InputError where one doesn't exist (decode of a net that can't)."""
+    asked = dict.fromkeys(measures)
+    found: dict[Measure, Measured] = {}
+    situations: dict[tuple[str, int, int | None], list[Measure]] = {}
+    for measure in asked:
+        if measure.is_structural:
+            found[measure] = Measured(measure, float(_structure(architecture, measure)))
+        else:
+            situations.setdefault((measure.phase, measure.batch, measure.length), []).append(measure)
+    for (phase, batch, length), wanted in situations.items():
+        hardware = sorted({m.hardware for m in wanted if m.hardware})
+        told = cost(architecture, hardware, phase=phase, batch=batch, length=length).to_json()
+        for measure in wanted:
+            found[measure] = _read(measure, told)
+    return {measure: found[measure] for measure in asked}
+
+
+def _read(measure: Measure, told: dict) -> Measured:
+    if measure.hardware is None:
+        return Measured(measure, float(told[measure.name]))
+    device = told["hardware"][measure.hardware]
+    if measure.name == "latency":
+        seconds = device["latency_s"]
+        return Measured(measure, seconds["expected"], seconds["low"], seconds["high"])
+    return Measured(measure, float(device["energy_j" if measure.name == "energy" else "peak_memory_bytes"]))
+
+
+def _structure(architecture: Architecture, measure: Measure) -> int:
+    counts = architecture.counts()
+    if measure.name == "count":
+        return counts[measure.kind]
+    kinds = all_blocks()
+    return counts["layer"] or sum(n for kind, n in counts.items() if kinds[kind].role == "mixer")
+
+
+def violations(constraints: Sequence[Constraint], values: dict[Measure, float]) -> dict[str, float]:
+    """Constraint text -> how far it is missed, relative to its bound, for those that are missed."""
+    missed = {}
+    for constraint in constraints:
+        if constraint.measure in values and (by := constraint.violation(values[constraint.measure])) > 0:
+            missed[constraint.text] = by
+    return missed

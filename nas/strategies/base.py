@@ -1,0 +1,99 @@
+"""What a search strategy promises, and the list of those there are."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from space import Architecture, NameUnknown, SearchSettings, SearchSpace
+
+_strategies: dict[str, type[Strategy]] = {}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate, with what its strategy needs to be told again on resume (plain JSON data)."""
+
+    architecture: Architecture
+    memory: dict[str, Any]
+
+
+class Strategy(ABC):
+    """Proposes candidates.
+
+    Promises: `propose` is a pure function of the space, the settings, the number, and the sequence of earlier calls;
+    `replay` has the effect that the `propose` which returned `memory` had; no id of `seen` is proposed. The caller
+    tells every proposal's outcome once, in an order of its own that it repeats on resume.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
+    ) -> None:
+        self.space = space
+        self.directions = tuple(directions)
+        self.settings = settings
+
+    @abstractmethod
+    def propose(self, number: int, seen: set[str]) -> Proposal | None:
+        """A candidate whose id isn't in `seen`; None where the space has no more."""
+
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        """Take note that this proposal was made in an earlier run."""
+
+    @abstractmethod
+    def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
+        """Outcome of a proposal: objective values in their own directions, and the sum of constraint violations.
+
+        A candidate without values (failed, or refused untrained) comes with placeholders and a positive violation.
+        """
+
+
+def strategy(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
+    """Register a Strategy class. TypeError at import for one without docstring or with a name already held."""
+
+    def register(cls: type[Strategy]) -> type[Strategy]:
+        if not (cls.__doc__ or "").strip():
+            raise TypeError(f"{cls.__module__}.{cls.__qualname__}: a strategy needs a docstring")
+        if name in _strategies:
+            raise TypeError(f"{cls.__module__}.{cls.__qualname__}: the strategy {name!r} exists already")
+        cls.name = name
+        _strategies[name] = cls
+        return cls
+
+    return register
+
+
+def _load() -> None:
+    import nas.strategies
+
+    for found in pkgutil.iter_modules(nas.strategies.__path__, "nas.strategies."):
+        importlib.import_module(found.name)
+
+
+def strategy_names() -> tuple[str, ...]:
+    """Every known strategy."""
+    _load()
+    return tuple(sorted(_strategies))
+
+
+def describe_strategies() -> dict[str, str]:
+    """Name -> first line of its documentation."""
+    _load()
+    return {name: inspect.cleandoc(cls.__doc__ or "").splitlines()[0] for name, cls in sorted(_strategies.items())}
+
+
+def make_strategy(
+    name: str, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
+) -> Strategy:
+    """A strategy by name. Raises NameUnknown with the nearest known one."""
+    _load()
+    if name not in _strategies:
+        raise NameUnknown("strategy", name, _strategies)
+    return _strategies[name](space, directions, settings)

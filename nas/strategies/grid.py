@@ -1,0 +1,29 @@
+"""Every candidate, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from nas.strategies.base import Proposal, Strategy, strategy
+from space import Architecture, SearchSettings, SearchSpace
+
+
+@strategy("grid")
+class Grid(Strategy):
+    """Every architecture once, in the order of the file's choices. For small spaces; refuses float ranges."""
+
+    def __init__(
+        self, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
+    ) -> None:
+        super().__init__(space, directions, settings)
+        self._all: Iterator[Architecture] = space.enumerate()
+
+    def propose(self, number: int, seen: set[str]) -> Proposal | None:
+        for candidate in self._all:
+            if candidate.id not in seen:
+                return Proposal(candidate, {})
+        return None
+
+    def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
+        """The grid is fixed."""

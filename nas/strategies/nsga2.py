@@ -1,0 +1,41 @@
+"""The elitist genetic algorithm with non-dominated sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.strategies.base import strategy
+from nas.strategies.optuna_strategy import OptunaStrategy
+
+
+class _Sampler(optuna.samplers.NSGAIISampler):
+    def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        # Optuna gives a generation's parents in the order of selection once, and by number ever after; by number
+        # from the start, a resumed study crosses the same parents.
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
+
+
+@strategy("nsga2")
+class NSGA2(OptunaStrategy):
+    """Evolution with non-dominated sorting and crowding, for several objectives. Deb et al. 2002, IEEE TEC 6(2).
+
+    The first `population` candidates are random; constraints count before objectives.
+    """
+
+    _replayed = 0
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        return _Sampler(population_size=self.settings.population, seed=seed)
+
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        generation = next((v for k, v in memory["attributes"].items() if k.endswith(":generation")), 0)
+        if generation > self._replayed:
+            # A generation's parents are chosen once, from what was told by then: choose them at the same moment.
+            self.study.tell(self.study.ask(), state=TrialState.FAIL)
+            sampler = self.study.sampler
+            assert isinstance(sampler, _Sampler)
+            sampler.get_parent_population(self.study, generation)
+            self._replayed = generation

@@ -1,0 +1,28 @@
+"""Tree-structured Parzen estimators."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+
+from nas.strategies.base import strategy
+from nas.strategies.optuna_strategy import OptunaStrategy
+
+
+@strategy("tpe")
+class TPE(OptunaStrategy):
+    """Tree-structured Parzen estimator: draws where good candidates are dense. Bergstra et al. 2011, NeurIPS.
+
+    The first `population` candidates are random. Several objectives: Ozaki et al. 2022, JAIR 73.
+    """
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self.settings.population,
+                multivariate=True,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
