@@ -107,8 +107,8 @@ class Compiler:
     def _deeper(self, node: YamlNode, path: str, compile_one: Callable[[], Spec | None]) -> Spec | None:
         self._count(node)
         if self._inside >= _INSIDE_LIMIT:
-            self._report(node.mark, path, f"choices and names stand more than {_INSIDE_LIMIT} deep in one another here")
-            return None
+            told = f"choices and names stand more than {_INSIDE_LIMIT} deep in one another here"
+            raise SpaceError([*self.problems, node.mark.problem(path, told)])
         self._inside += 1
         made = compile_one()
         self._inside -= 1
@@ -171,10 +171,8 @@ class Compiler:
                 options[name] = Literal(f"{path}.{name}", mark, default)
             elif default is not None:
                 made = self._held(from_plain(default, mark), f"{path}.{name}", slot)
-                if made is None:
-                    failed = True
-                else:
-                    options[name] = made
+                assert made is not None, f"{cls.kind}: the default of slot {name!r} doesn't compile"
+                options[name] = made
         return None if failed else BlockOf(path, mark, cls, options)
 
     def _given(self, cls: type[Block], body: YamlNode, path: str) -> tuple[dict[str, YamlNode], bool]:
@@ -204,8 +202,8 @@ class Compiler:
         """What stands in a slot, refused where its document would nest too deep to be read again."""
         levels = 3 if slot.many else 2
         if self._level + levels > MAX_DEPTH - _RESERVE:
-            self._report(node.mark, path, f"blocks hold one another too deep here; a document has {MAX_DEPTH} levels")
-            return None
+            told = f"blocks hold one another too deep here; a document has {MAX_DEPTH} levels"
+            raise SpaceError([*self.problems, node.mark.problem(path, told)])
         self._level += levels
         made = self._slot_option(node, path, slot)
         self._level -= levels
@@ -261,7 +259,9 @@ class Compiler:
         specs = []
         for i, entry in enumerate(listed.value):
             inner = (
-                path if kinds.count(kinds[i]) == 1 and entry.is_map and kinds[i] != "choice" else f"{path}.choice[{i}]"
+                path
+                if kinds.count(kinds[i]) == 1 and entry.is_map and kinds[i] not in ("choice", "int", "float")
+                else f"{path}.choice[{i}]"
             )
             specs.append(compile_one(entry, inner))
         if failed or any(s is None for s in specs):
@@ -403,7 +403,8 @@ class Compiler:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
             self._report(mark, path, f"`${name}` refers to itself ({circle})")
         elif len(self._open) >= _OPEN_LIMIT:
-            self._report(mark, path, f"names refer to one another more than {_OPEN_LIMIT} deep here")
+            told = f"names refer to one another more than {_OPEN_LIMIT} deep here"
+            raise SpaceError([*self.problems, mark.problem(path, told)])
         else:
             return True
         return False

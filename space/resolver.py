@@ -24,16 +24,17 @@ Picker = Callable[[str, Domain, list[Pick]], Pick]
 _LOOKAHEAD = 4096
 _MAX_BLOCKS = 20_000
 _MAX_TRIES = 5_000
-_MAX_WORK = 200_000
+_MAX_WORK = 60_000
 _NAMED = "choices."
 
 
 class DeadEnd(Exception):
     """The picks made so far can't be completed; `spec` is where it showed."""
 
-    def __init__(self, spec: Spec, reason: str) -> None:
+    def __init__(self, spec: Spec, reason: str, culprit: str = "") -> None:
         super().__init__(reason)
         self.spec = spec
+        self.culprit = culprit
         self.reason = reason
 
 
@@ -100,9 +101,16 @@ class Resolver:
         raise first
 
     def attempt(self, picker: Picker) -> tuple[Node, Shape, Picks]:
-        """As `resolve`, without taking anything back: raises DeadEnd where these very picks can't be completed."""
+        """As `resolve`, without taking anything back: raises DeadEnd where these very picks can't be completed.
+
+        Its `culprit` is then the site of the latest pick that can have mattered; empty: none can.
+        """
+        attempt = _Attempt(self, picker, {})
         try:
-            return _Attempt(self, picker, {}).whole()
+            return attempt.whole()
+        except DeadEnd as dead:
+            site = attempt.trail[-1][0] if attempt.trail else ""
+            raise DeadEnd(dead.spec, dead.reason, site) from None
         except PickRefused as refused:
             raise refused.error from None
 

@@ -203,30 +203,27 @@ class SearchSpace:
         """Every architecture once, in the order of the file's choices. Raises InputError on a float range."""
         trail: list[tuple[int, int]] = []
         seen: set[str] = set()
+        asked: list[str] = []
+
+        def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
+            if domain.kind == "float":
+                raise InputError(f"{site} is a float range, which can't be enumerated; give it a `choice`")
+            if len(asked) == len(trail):
+                trail.append((0, len(allowed)))
+            asked.append(site)
+            return allowed[trail[len(asked) - 1][0]]
 
         while True:
-            depth = 0
-
-            def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
-                nonlocal depth
-                if domain.kind == "float":
-                    raise InputError(f"{site} is a float range, which can't be enumerated; give it a `choice`")
-                if depth == len(trail):
-                    trail.append((0, len(allowed)))
-                index = trail[depth][0]
-                depth += 1
-                return allowed[index]
-
+            asked.clear()
             try:
                 node, _, picks = self._resolver.attempt(picker)
-            except DeadEnd:
-                pass
+            except DeadEnd as dead:
+                del trail[asked.index(dead.culprit) + 1 if dead.culprit else 0 :]
             else:
                 candidate = self._architecture(node, picks)
                 if candidate.id not in seen:
                     seen.add(candidate.id)
                     yield candidate
-            del trail[depth:]
             while trail and trail[-1][0] + 1 >= trail[-1][1]:
                 trail.pop()
             if not trail:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,10 +48,8 @@ def test_agrees_with_python(text: str) -> None:
 @given(st.text(max_size=40) | st.text(alphabet="ab12+-*/() .e", max_size=40))
 @settings(max_examples=400, deadline=None)
 def test_any_text_is_an_expression_or_an_input_error(text: str) -> None:
-    try:
+    with contextlib.suppress(InputError):
         parse_expression(text).evaluate(dict.fromkeys(parse_expression(text).names, 2))
-    except InputError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,7 +130,5 @@ def test_may_be_met(text: str) -> None:
 @given(st.text(max_size=60) | st.text(alphabet="params<>=@()0123 ,", max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_constraint_or_an_input_error(text: str) -> None:
-    try:
+    with contextlib.suppress(InputError):
         parse_constraint(text)
-    except InputError as error:
-        assert str(error)

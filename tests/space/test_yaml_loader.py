@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
@@ -102,7 +103,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED, ids=range(len(REFUSED)))
 def test_refusals_are_one_clear_problem(text: str) -> None:
-    with pytest.raises(SpaceError, match=".") as caught:
+    with pytest.raises(SpaceError) as caught:
         load_yaml(text, "f.yaml")
     assert REFUSED[text] in str(caught.value)
     assert len(caught.value.problems) == 1
@@ -151,28 +152,22 @@ def test_bombs_end_quickly_in_one_error(name: str) -> None:
 @given(st.text())
 @settings(max_examples=300, deadline=None)
 def test_any_text_loads_or_gives_a_space_error(text: str) -> None:
-    try:
+    with contextlib.suppress(SpaceError):
         load_yaml(text)
-    except SpaceError as error:
-        assert str(error)
 
 
 @given(st.binary())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_load_or_give_a_space_error(data: bytes) -> None:
-    try:
+    with contextlib.suppress(SpaceError):
         load_yaml(data)
-    except SpaceError as error:
-        assert str(error)
 
 
 @given(st.text(alphabet="[]{}:,-?&*!|>'\"%@` \n\tab1.#<~$"))
 @settings(max_examples=500, deadline=None)
 def test_any_punctuation_loads_or_gives_a_space_error(text: str) -> None:
-    try:
+    with contextlib.suppress(SpaceError):
         load_yaml(text)
-    except SpaceError as error:
-        assert str(error)
 
 
 PLAIN = st.recursive(
