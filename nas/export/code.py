@@ -95,7 +95,7 @@ def _render(part: Part, names: _Names, lost: set[ast.AST]) -> str:
         elif isinstance(used.target, External):
             text = names.external(used.target)
         else:
-            text = names.defined(used.target, source.text[start:end].decode().split(".")[-1].strip())
+            text = names.defined(used.target.definition, used.target.name)
         written = source.text[start:end].decode()
         if written != text:
             if not written.startswith(used.use.name.id):
