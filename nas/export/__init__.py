@@ -13,8 +13,8 @@ _EXPORTS = {
     "describe_exporters": "nas.export.base",
     "export_folder": "nas.export.folder",
     "export_module": "nas.export.folder",
-    "Finished": "nas.export.finish",
-    "finish": "nas.export.finish",
+    "Finished": "nas.export.finishing",
+    "finish": "nas.export.finishing",
 }
 __all__ = sorted(_EXPORTS)
 

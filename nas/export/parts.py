@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -298,7 +299,9 @@ def annotation_edits(part: Part, lost: Container[ast.AST]) -> list[Edit]:
     for node in ast.walk(part.statement):
         if isinstance(node, ast.arg) and node.annotation is not None and node.annotation in lost:
             start = part.source.span(node)[0] + len(node.arg.encode())
-            edits.append(Edit(start, part.source.span(node.annotation)[1], ""))
+            end = part.source.span(node.annotation)[1]
+            default = re.match(rb"\s*=\s*", part.source.text[end:])
+            edits.append(Edit(start, end + default.end() if default else end, "=" if default else ""))
         elif isinstance(node, ast.AnnAssign) and node.annotation in lost and node.value is not None:
             edits.append(Edit(part.source.span(node.target)[1], part.source.span(node.annotation)[1], ""))
         elif isinstance(node, ast.FunctionDef) and node.returns is not None and node.returns in lost:
