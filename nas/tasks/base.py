@@ -100,6 +100,10 @@ class Task:
     def prepare(self) -> None:
         """Load and check all data now. Raises InputError where it can't be used."""
 
+    def sizes(self) -> dict[str, int]:
+        """Samples (of text: bytes) in each part; a part that is generated without end is left out."""
+        raise NotImplementedError
+
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         """Pairs (x [B, ...] float32 or int64, y int64): endless and shuffled by `seed` for train, else one pass."""
         raise NotImplementedError
