@@ -47,7 +47,9 @@ def _joined(lines: list[str]) -> str | None:
         return None
     bare = joined.replace(" = (", " = ", 1)[:-1] if joined.endswith(")") else joined
     try:
-        same = ast.dump(ast.parse(bare)) == meaning
+        tree = ast.parse(bare)
+        # `x = (a, b)` keeps its parentheses.
+        same = ast.dump(tree) == meaning and not isinstance(getattr(tree.body[0], "value", None), ast.Tuple)
     except SyntaxError:
         same = False
     return indent + (bare if same else joined)
