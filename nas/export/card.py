@@ -11,7 +11,7 @@ from nas.export.module import describe_tensor
 from nas.units import quantity
 from space import Architecture
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def card_text(card: Card, architecture: Architecture, parameters: int, trained: 
 
 
 def plain(text: object) -> str:
-    """One line of text that Markdown shows as it stands."""
+    """One line of text that Markdown shows as it stands, anywhere but at the start of a line."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return _MARKDOWN.sub(r"\\\1", flat).replace(r"\<", "&lt;").replace(r"\>", "&gt;").replace(r"\&", "&amp;")
+    return _MARKDOWN.sub(r"\\\g<0>", flat).replace(r"\<", "&lt;").replace(r"\>", "&gt;").replace(r"\&", "&amp;")
 
 
 def code_line(text: object) -> str:
@@ -63,7 +63,7 @@ def code_line(text: object) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table of plain cells."""
-    head = list(head)
+    head = [plain(cell) for cell in head]
     lines = [head, ["---"] * len(head), *([plain(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -83,7 +83,7 @@ def _task(card: Card) -> str:
     if not card.task and not card.data:
         return ""
     name = plain(card.task.get("name", ""))
-    lines = [f"## Task\n\n{name}: {plain(card.data)}" if card.data else f"## Task\n\n{name}"]
+    lines = [f"## Task\n\nMade for {name}" + (f": {plain(card.data)}" if card.data else ".")]
     if card.task.get("options"):
         lines.append("Options: " + plain(", ".join(f"{k} {v}" for k, v in card.task["options"].items())) + ".")
     if card.splits:
@@ -103,7 +103,7 @@ def _scores(card: Card, trained: bool) -> str:
 
 
 def _training(card: Card) -> str:
-    rows = [(name, _number(value)) for name, value in card.training.items() if value is not None]
+    rows = [(name, _setting(value)) for name, value in card.training.items() if value is not None]
     return f"## Training\n\n{table(['setting', 'value'], rows)}" if rows else ""
 
 
@@ -151,7 +151,9 @@ def _reproducing(card: Card, architecture: Architecture) -> str:
     return "## Reproduce\n\n" + "\n".join(code_line(line) for line in card.reproduce)
 
 
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:g}"
-    return "-" if value is None else str(value)
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:g}"
+
+
+def _setting(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from nas.export.constructor import WIDTH, Edit
 from nas.export.parts import (
@@ -15,6 +16,7 @@ from nas.export.parts import (
     lost_annotations,
 )
 from nas.export.source import STANDARD, Definition, External
+from nas.export.tidy import tidy
 from nas.export.tree import construction, walk
 from space import Block, ExportError
 
@@ -46,7 +48,7 @@ def module_source(model: Block, summary: str) -> str:
                 imports[used.target] = names.external(used.target)
     for part in parts:
         names.define(part.definition)
-    bodies = [(_is_constant(part), _render(part, names, lost[part.definition])) for part in parts]
+    bodies = [(_is_constant(part), tidy(_render(part, names, lost[part.definition]))) for part in parts]
     tree = construction(model, lambda cls: names.defined(class_definition(cls), cls.__name__))
     build = ["def build_model() -> nn.Module:", '    """The network, with random weights."""', *tree]
     text = _join([f'"""{summary}"""\n\n{_import_lines(imports)}', *_grouped(bodies), "\n".join(build), _LOAD])
@@ -95,14 +97,14 @@ def _render(part: Part, names: _Names, lost: set[ast.AST]) -> str:
         elif isinstance(used.target, External):
             text = names.external(used.target)
         else:
-            text = names.defined(used.target, source.text[start:end].decode().split(".")[-1].strip())
-        written = source.text[start:end].decode()
-        if written != text:
-            if not written.startswith(used.use.name.id):
-                raise ExportError(
-                    f"{source.name}, line {used.use.name.lineno}: the export can't follow an f-string here"
-                )
-            edits.append(Edit(start, end, text))
+            text = names.defined(used.target.definition, used.target.name)
+        written = ast.unparse(used.expression)
+        if written == text:
+            continue
+        if source.text[start:end].decode() != written:
+            # Before Python 3.12 positions inside an f-string are not exact.
+            raise ExportError(f"{source.name}, line {used.use.name.lineno}: the export can't follow an f-string here")
+        edits.append(Edit(start, end, text))
     statement = part.statement
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
         edits += _rename(part, names)
@@ -151,13 +153,12 @@ def _apply(text: bytes, start: int, end: int, edits: list[Edit]) -> str:
     pieces: list[bytes] = []
     at = start
     for edit in sorted(set(edits), key=lambda e: (e.start, e.end)):
-        if edit.end <= at and edit.start < at:
-            continue
         assert edit.start >= at, "edits must not overlap"
         pieces += [text[at : edit.start], edit.text.encode()]
         at = edit.end
     pieces.append(text[at:end])
-    return b"".join(pieces).decode().strip("\n")
+    # The first member may be gone, and the blank line that stood below it not.
+    return re.sub(r"\A(class [^\n]*:)\n\n+", r"\1\n", b"".join(pieces).decode().strip("\n"))
 
 
 def _is_constant(part: Part) -> bool:

@@ -123,15 +123,16 @@ def base_constructor(cls: type[Block]) -> Constructor | None:
 
 def constructor_of(cls: type[Block]) -> Constructor | None:
     """The rewritten constructor that makes a `cls`, its own or an inherited one."""
-    from nas.export.source import Definition, find
+    from nas.export.source import Defined, find
 
     owner = next(c for c in cls.__mro__ if "__init__" in vars(c))
     if not issubclass(owner, Block) or owner is Block:
         return None
-    definition = find(owner.__module__, owner.__qualname__)
-    assert isinstance(definition, Definition)
-    assert isinstance(definition.statement, ast.ClassDef)
-    return plan_constructor(definition.source, definition.statement, owner)
+    found = find(owner.__module__, owner.__qualname__)
+    assert isinstance(found, Defined)
+    statement = found.definition.statement
+    assert isinstance(statement, ast.ClassDef)
+    return plan_constructor(found.definition.source, statement, owner)
 
 
 _Key = tuple[Literal["shape", "options"], str]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from nas.export.constructor import Constructor, Edit, plan_constructor
 from nas.export.names import Use, free_names, parameters
-from nas.export.source import Definition, External, InnerModule, SourceModule, find
+from nas.export.source import EXTERNAL_ROOTS, STANDARD, Defined, Definition, External, InnerModule, SourceModule, find
 from space import Block, ExportError
 
 NN = External("torch", "nn", "nn")
@@ -26,7 +27,7 @@ class Resolved:
 
     use: Use
     expression: ast.expr
-    target: External | Definition | None
+    target: External | Defined | None
 
 
 class Part:
@@ -56,8 +57,8 @@ class Part:
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
         for use in free_names(call):
             target, expression = self._follow(use)
-            if expression is call and isinstance(target, Definition):
-                return any((target.source.name, name) in _DROPPED_DECORATORS for name in target.names)
+            if expression is call and isinstance(target, Defined):
+                return (target.definition.source.name, target.name) in _DROPPED_DECORATORS
         return False
 
     def cut(self, attributes: set[str]) -> None:
@@ -100,12 +101,13 @@ class Part:
 
     def uses(self) -> Iterator[Resolved]:
         """Names that the kept code takes from its module. Raises ExportError for one that can't be exported."""
+        self._check_inner()
         origins: set[str] = set()
         if self.constructor is not None:
             origins = {a.arg for a in self.constructor.node.args.args[1:3]}
         for use in free_names(self.statement, self.skipped):
             if use.name.id in self.definition.names and isinstance(use.name.ctx, ast.Store):
-                yield Resolved(use, use.name, self.definition)
+                yield Resolved(use, use.name, Defined(self.definition, use.name.id))
                 continue
             try:
                 target, expression = self._follow(use)
@@ -120,7 +122,29 @@ class Part:
                 )
             yield Resolved(use, expression, target)
 
-    def _follow(self, use: Use) -> tuple[External | Definition | None, ast.expr]:
+    def needs(self) -> list[Definition]:
+        """Definitions that the kept code can't run without."""
+        found = [u.target for u in self.uses() if u.use.annotation is None and not is_block_base(u.target)]
+        return [target.definition for target in found if isinstance(target, Defined)]
+
+    def _check_inner(self) -> None:
+        """Raise ExportError for a statement inside a function that reaches outside the exported file."""
+        for node in (n for s in self.kept for n in ast.walk(s) if isinstance(n, ast.stmt)):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module or "."]
+            for module in modules:
+                if module.split(".")[0] not in EXTERNAL_ROOTS | STANDARD:
+                    raise ExportError(
+                        f"{self.source.name}, line {node.lineno}: imports {module} inside a function, where the export"
+                        " can't follow it (import torch code at the top of the file)"
+                    )
+            if isinstance(node, ast.Global):
+                raise ExportError(
+                    f"{self.source.name}, line {node.lineno}: a block that sets globals can't be exported"
+                )
+
+    def _follow(self, use: Use) -> tuple[External | Defined | None, ast.expr]:
         target = self.source.resolve(use.name.id)
         expression: ast.expr = use.name
         chain = list(use.chain)
@@ -137,7 +161,7 @@ class Part:
 
 def is_block_base(target: object) -> bool:
     """True for the definition of `space.Block`, which an exported file replaces by `nn.Module`."""
-    return isinstance(target, Definition) and target.source.name == "space.block" and target.names == ("Block",)
+    return isinstance(target, Defined) and (target.definition.source.name, target.name) == ("space.block", "Block")
 
 
 def gather(classes: Iterable[type[Block]]) -> list[Part]:
@@ -152,13 +176,9 @@ def gather(classes: Iterable[type[Block]]) -> list[Part]:
         for part in list(parts.values()):
             part.cut(attributes)
             attributes |= {n.attr for s in part.kept for n in ast.walk(s) if isinstance(n, ast.Attribute)}
-            for used in part.uses():
-                if (
-                    used.use.annotation is None
-                    and isinstance(used.target, Definition)
-                    and not is_block_base(used.target)
-                ):
-                    parts.setdefault(used.target, Part(used.target))
+            for definition in part.needs():
+                if definition not in parts:
+                    parts[definition] = Part(definition)
         if before == (len(parts), len(attributes)):
             break
     _check_self(parts)
@@ -168,9 +188,9 @@ def gather(classes: Iterable[type[Block]]) -> list[Part]:
 def class_definition(cls: type) -> Definition:
     """Where a class is defined. Raises ExportError for one that is not at the top level of a module."""
     found = find(cls.__module__, cls.__qualname__) if "." not in cls.__qualname__ else None
-    if not isinstance(found, Definition):
+    if not isinstance(found, Defined):
         raise ExportError(f"{cls.__module__}.{cls.__qualname__} must stand at the top level of a module to be exported")
-    return found
+    return found.definition
 
 
 def _ordered(parts: dict[Definition, Part], roots: list[Definition]) -> list[Part]:
@@ -184,8 +204,8 @@ def _ordered(parts: dict[Definition, Part], roots: list[Definition]) -> list[Par
         elif definition not in entered:
             entered.add(definition)
             stack.append((definition, True))
-            needs = [u.target for u in parts[definition].uses() if u.use.annotation is None]
-            stack += [(d, False) for d in reversed(needs) if isinstance(d, Definition) and d in parts]
+            needs = [d for d in parts[definition].needs() if d in parts]
+            stack += [(d, False) for d in reversed(needs)]
     return list(ordered.values())
 
 
@@ -268,7 +288,7 @@ def lost_annotations(part: Part, held: Container[Definition]) -> set[ast.AST]:
         for used in part.uses()
         if used.use.annotation is not None
         and not isinstance(used.target, External)
-        and not (used.target in held or is_block_base(used.target))
+        and not (isinstance(used.target, Defined) and (used.target.definition in held or is_block_base(used.target)))
         and not (used.target is None and used.use.name.id in _BUILTINS)
     }
 
@@ -279,7 +299,9 @@ def annotation_edits(part: Part, lost: Container[ast.AST]) -> list[Edit]:
     for node in ast.walk(part.statement):
         if isinstance(node, ast.arg) and node.annotation is not None and node.annotation in lost:
             start = part.source.span(node)[0] + len(node.arg.encode())
-            edits.append(Edit(start, part.source.span(node.annotation)[1], ""))
+            end = part.source.span(node.annotation)[1]
+            default = re.match(rb"\s*=\s*", part.source.text[end:])
+            edits.append(Edit(start, end + default.end() if default else end, "=" if default else ""))
         elif isinstance(node, ast.AnnAssign) and node.annotation in lost and node.value is not None:
             edits.append(Edit(part.source.span(node.target)[1], part.source.span(node.annotation)[1], ""))
         elif isinstance(node, ast.FunctionDef) and node.returns is not None and node.returns in lost:

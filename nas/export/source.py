@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.abc import InspectLoader
 from pathlib import Path
+from types import ModuleType
 
 from space import ExportError
 
@@ -65,7 +66,15 @@ class Definition:
         return f"{self.source.name}, line {self.statement.lineno}"
 
 
-Target = External | InnerModule | Definition
+@dataclass(frozen=True)
+class Defined:
+    """A name that a definition gives; where it is imported it may be called otherwise."""
+
+    definition: Definition
+    name: str
+
+
+Target = External | InnerModule | Defined
 
 
 @dataclass(eq=False)
@@ -108,7 +117,7 @@ class SourceModule:
         if name in self.twice:
             raise ExportError(f"{self.name} defines {name} more than once, so the export can't tell which is meant")
         if name in self.definitions:
-            return self.definitions[name]
+            return Defined(self.definitions[name], name)
         if name not in self.imports:
             return None
         module, attribute = self.imports[name]
@@ -146,15 +155,19 @@ def find(module: str, name: str) -> Target:
     raise ExportError(f"the source of {module}.{name} can't be found")
 
 
-@lru_cache(maxsize=1024)
 def load_source(name: str) -> SourceModule:
     """Read and index a module. Raises ExportError where it has no source."""
-    module = importlib.import_module(name)
-    try:
-        text = inspect.getsource(module).encode()
-        file = Path(module.__file__ or "")
-    except (OSError, TypeError) as error:
-        raise ExportError(f"the source of {name} can't be read, so it can't be exported: {error}") from error
+    return _load_source(importlib.import_module(name))
+
+
+@lru_cache(maxsize=1024)
+def _load_source(module: ModuleType) -> SourceModule:
+    name = module.__name__
+    loader = module.__spec__.loader if module.__spec__ is not None else None
+    written = loader.get_source(name) if isinstance(loader, InspectLoader) else None
+    if written is None:
+        raise ExportError(f"the source of {name} can't be read, so what it defines can't be exported")
+    text, file = written.encode(), Path(module.__file__ or "")
     source = SourceModule(name, file, text, ast.parse(text))
     source.starts = [0]
     for line in text.splitlines(keepends=True):

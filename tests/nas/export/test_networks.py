@@ -17,11 +17,13 @@ from tests.space.blocks.cases import Case, all_cases
 EXAMPLES = ("pocket-vision", "byte-lm", "recall")
 
 
+@pytest.mark.slow
 def test_every_block_kind_runs_without_blockwright(tmp_path: Path) -> None:
     folders = [_case_folder(case, tmp_path / f"{i}-{case.kind}") for i, case in enumerate(all_cases())]
     assert {name: told for name, told in differences(folders).items() if told != 0.0} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_random_candidates_run_without_blockwright(example: str, tmp_path: Path) -> None:
     space = load_space(f"examples/{example}.yaml")
