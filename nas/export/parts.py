@@ -10,7 +10,8 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from nas.export.constructor import Constructor, Edit, plan_constructor
-from nas.export.names import Use, free_names, parameters
+from nas.export.members import class_level, is_text, member_names, self_reads, self_writes
+from nas.export.names import Use, free_names
 from nas.export.source import EXTERNAL_ROOTS, STANDARD, Defined, Definition, External, InnerModule, SourceModule, find
 from space import Block, ExportError
 
@@ -71,16 +72,16 @@ class Part:
         kept: set[ast.stmt] = set()
         while True:
             own = self_reads(s for s in self.statement.body if s in kept)
-            in_body = {u.name.id for s in kept for u in _class_level(s)}
+            in_body = {u.name.id for s in kept for u in class_level(s)}
             before = len(kept)
             for i, member in enumerate(self.statement.body):
-                names = _member_names(member)
+                names = member_names(member)
                 wanted = any(
                     name in own or name in in_body or (name in attributes and name not in _BLOCK_NAMES)
                     or (name.startswith("__") and name.endswith("__")) or hasattr(torch.nn.Module, name)
                     for name in names
                 )  # fmt: skip
-                if wanted or (i == 0 and _is_text(member)):
+                if wanted or (i == 0 and is_text(member)):
                     kept.add(member)
             if len(kept) == before:
                 break
@@ -218,7 +219,7 @@ def _check_self(parts: dict[Definition, Part]) -> None:
             name
             for other in parts.values()
             if other.module_class is not None and issubclass(part.module_class, other.module_class)
-            for name in {n for s in other.kept for n in _member_names(s)} | self_writes(other.kept)
+            for name in {n for s in other.kept for n in member_names(s)} | self_writes(other.kept)
         }
         missing = sorted((self_reads(part.kept) & _BLOCK_NAMES) - held)
         if missing:
@@ -226,59 +227,6 @@ def _check_self(parts: dict[Definition, Part]) -> None:
                 f"{part.definition.where}: {part.module_class.__name__} reads self.{missing[0]}, which an exported module"
                 " doesn't have (keep what forward needs under a name of its own in __init__)"
             )
-
-
-def _member_names(member: ast.stmt) -> set[str]:
-    if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {member.name}
-    if isinstance(member, ast.Assign):
-        return {n.id for t in member.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
-    if isinstance(member, ast.AnnAssign) and isinstance(member.target, ast.Name):
-        return {member.target.id}
-    return set()
-
-
-def _is_text(member: ast.stmt) -> bool:
-    return isinstance(member, ast.Expr) and isinstance(member.value, ast.Constant)
-
-
-def _class_level(member: ast.stmt) -> list[Use]:
-    """Names that a member takes from the class body: a default, a decorator, a constant's value."""
-    if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
-        parts = [*member.args.defaults, *(d for d in member.args.kw_defaults if d), *member.decorator_list]
-        return [u for p in parts for u in free_names(p)]
-    return [] if isinstance(member, ast.ClassDef) else free_names(member)
-
-
-def self_reads(statements: Iterable[ast.stmt]) -> set[str]:
-    """Attributes of `self`, `cls` and `super()` that statements read."""
-    return {n.attr for n in _self_attributes(statements) if isinstance(n.ctx, ast.Load)}
-
-
-def self_writes(statements: Iterable[ast.stmt]) -> set[str]:
-    """Attributes of `self` that statements set, buffers and parameters registered by name included."""
-    statements = list(statements)
-    found = {n.attr for n in _self_attributes(statements) if isinstance(n.ctx, ast.Store)}
-    for call in (n for s in statements for n in ast.walk(s) if isinstance(n, ast.Call)):
-        registers = isinstance(call.func, ast.Attribute) and call.func.attr.startswith("register_")
-        if registers and call.args and isinstance(call.args[0], ast.Constant):
-            found.add(str(call.args[0].value))
-    return found
-
-
-def _self_attributes(statements: Iterable[ast.stmt]) -> Iterator[ast.Attribute]:
-    for statement in statements:
-        receiver = {"self", "cls"}
-        if isinstance(statement, ast.FunctionDef):
-            receiver |= {a.arg for a in parameters(statement.args)[:1]}
-        for node in ast.walk(statement):
-            if not isinstance(node, ast.Attribute):
-                continue
-            value = node.value
-            if (isinstance(value, ast.Name) and value.id in receiver) or (
-                isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
-            ):
-                yield node
 
 
 def lost_annotations(part: Part, held: Container[Definition]) -> set[ast.AST]:
