@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.export.base import Bundle, Exporter, get_exporter
+from nas.export.base import Bundle, Exporter, exporters
 from nas.export.card import Card, card_text
 from nas.export.weights import with_weights
 from space import Architecture, ExportError, InputError
@@ -51,7 +51,7 @@ def export_folder(
     """
     import nas
 
-    exporters = [get_exporter(name) for name in dict.fromkeys(formats)]
+    writers = [exporters.get(name)() for name in dict.fromkeys(formats)]
     out = Path(os.path.abspath(out))
     _check_free(out, overwrite)
     model = with_weights(architecture, weights)
@@ -60,7 +60,7 @@ def export_folder(
     try:
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
-        _fill(aside, bundle, exporters, card, trained=weights is not None)
+        _fill(aside, bundle, writers, card, trained=weights is not None)
         _settle(aside, out)
     except OSError as error:
         raise ExportError(

@@ -17,8 +17,8 @@ from space.shape import Shape
 class Pattern(Block):
     """Blocks in turn, cycled to a depth: `blocks: [a, a, b], times: 7` is a a b a a b a.
 
-    Takes and gives whatever its first and last block do. Each place picks anew. Stands in the document as the blocks it makes. Lieber et al. 2024, arXiv:2403.19887
-    (one attention layer among several state-space layers).
+    Takes and gives whatever its first and last block do. Each place picks anew. Stands in the document as the blocks
+    it makes. Lieber et al. 2024, arXiv:2403.19887 (one attention layer among several state-space layers).
     """
 
     class Options(BlockOptions):

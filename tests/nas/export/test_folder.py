@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nas.export import Card, describe_exporters, export_folder, export_module, exporter_names
+from nas.export import Card, export_folder, export_module, exporters
 from nas.export.folder import read_config
 from space import Architecture, ExportError, InputError, NameUnknown, load_space
 from tests.nas.export.allowed import objections
@@ -217,8 +217,8 @@ def test_wrong_weights_and_formats_are_refused(architecture: Architecture, card:
 
 
 def test_formats_are_listed() -> None:
-    assert "module" in exporter_names()
-    assert "plain torch" in describe_exporters()["module"]
+    assert "module" in exporters.all()
+    assert "plain torch" in exporters.summaries()["module"]
 
 
 def _snapshot(folder: Path) -> dict[str, bytes]:
