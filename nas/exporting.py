@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ def export_trial(
     """
     from costmodel import cost
     from nas.export import Card, export_folder, finish
+    from nas.export.folder import check_free
     from nas.tasks import restore_task
 
+    check_free(Path(os.path.abspath(out)), overwrite)
     number = Study(study, store).best()["trial"] if trial is None else trial
     with Store(store, read_only=True) as opened:
         record = opened.study(study)

@@ -53,7 +53,7 @@ def export_folder(
 
     writers = [exporters.get(name)() for name in dict.fromkeys(formats)]
     out = Path(os.path.abspath(out))
-    _check_free(out, overwrite)
+    check_free(out, overwrite)
     model = with_weights(architecture, weights)
     bundle = Bundle(architecture, model, nas.__version__)
     aside = out.parent / f".{out.name}.{secrets.token_hex(4)}"
@@ -84,7 +84,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return config if ours else None
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise InputError unless an export may be written to `out`."""
     if not os.path.lexists(out):
         return
     if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
@@ -95,16 +96,16 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} holds an earlier export (choose another folder, or allow it to be overwritten)")
 
 
-def _fill(folder: Path, bundle: Bundle, exporters: Sequence[Exporter], card: Card, trained: bool) -> None:
+def _fill(folder: Path, bundle: Bundle, writers: Sequence[Exporter], card: Card, trained: bool) -> None:
     parameters = sum(p.numel() for p in bundle.model.parameters())
-    for one in exporters:
+    for one in writers:
         one.write(bundle, folder)
     text = card_text(card, bundle.architecture, parameters, trained, bundle.version)
     (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     config = {
         _MARK: FORMAT,
         "blockwright": bundle.version,
-        "formats": [one.name for one in exporters],
+        "formats": [one.name for one in writers],
         "id": bundle.architecture.id,
         "architecture": bundle.architecture.document,
         "picks": dict(bundle.architecture.picks),
