@@ -9,7 +9,7 @@ import pytest
 
 from space import SearchSpace, all_blocks
 from space.measures import DIMENSIONS, PHASES
-from space.search_space import KEYS
+from space.reading import KEYS
 from space.yaml_loader import _UNITS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding="utf-8")
