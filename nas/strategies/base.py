@@ -6,11 +6,13 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from space import Architecture, NameUnknown, SearchSettings, SearchSpace
+from pydantic import ValidationError
+
+from space import Architecture, InputError, NameUnknown, SearchSettings, SearchSpace
 
 _strategies: dict[str, type[Strategy]] = {}
 
@@ -44,6 +46,7 @@ class Strategy(ABC):
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
         """A candidate whose id isn't in `seen`; None where the space has no more."""
 
+    @abstractmethod
     def replay(self, number: int, memory: dict[str, Any]) -> None:
         """Take note that this proposal was made in an earlier run."""
 
@@ -97,3 +100,13 @@ def make_strategy(
     if name not in _strategies:
         raise NameUnknown("strategy", name, _strategies)
     return _strategies[name](space, directions, settings)
+
+
+def search_settings(given: Mapping[str, Any], **asked: Any) -> SearchSettings:
+    """Settings with some of them replaced (None: as given). Raises InputError."""
+    try:
+        return SearchSettings.model_validate({**given, **{k: v for k, v in asked.items() if v is not None}})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        told = wrong["msg"].removeprefix("Input should be ")
+        raise InputError(f"{wrong['loc'][0]}: expected {told}; got {wrong['input']!r}") from None

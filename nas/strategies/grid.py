@@ -25,5 +25,8 @@ class Grid(Strategy):
                 return Proposal(candidate, {})
         return None
 
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        """The grid goes past every candidate seen."""
+
     def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
         """The grid is fixed."""

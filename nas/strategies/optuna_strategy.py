@@ -36,7 +36,9 @@ class OptunaStrategy(Strategy):
         super().__init__(space, directions, settings)
         self.distributions = {site: _distribution(domain) for site, domain in space.sites.items()}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        full = ["maximize" if d == "max" else "minimize" for d in self.directions]
+        full: list[Literal["minimize", "maximize"]] = [
+            "maximize" if d == "max" else "minimize" for d in self.directions
+        ]
         self.study = optuna.create_study(directions=full or ["minimize"], sampler=self.sampler(0))
 
     @abstractmethod

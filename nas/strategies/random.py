@@ -19,5 +19,8 @@ class Random(Strategy):
             return Proposal(candidate, {})
         return None
 
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        """Random search learns nothing."""
+
     def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
         """Random search learns nothing."""
