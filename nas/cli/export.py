@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nas.cli.arguments import add_store, positive
+from nas.cli.arguments import add_store, natural, positive
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas export`."""
     parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of the trial")
+    parser.add_argument("trial", type=natural, metavar="TRIAL", help="number of the trial")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--format", default="module", metavar="F[,F]", help="formats (default: module)")
     parser.add_argument("--train-steps", type=positive, metavar="N", help="train that long first, from the start")

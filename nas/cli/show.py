@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from nas.cli.arguments import add_store
+from nas.cli.arguments import add_store, natural
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas show`."""
     parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of the trial")
+    parser.add_argument("trial", type=natural, metavar="TRIAL", help="number of the trial")
     add_store(parser)
 
 
