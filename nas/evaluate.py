@@ -19,6 +19,16 @@ Result = dict[str, Any]
 _REASON_LENGTH = 500
 
 
+def warm_up() -> None:
+    """Import what every trial needs, so that the first one doesn't pay for it."""
+    import nas.training  # noqa: F401
+    from nas.tasks import all_tasks
+    from space import all_blocks
+
+    all_tasks()
+    all_blocks()
+
+
 def run_job(job: Job) -> Result:
     """Build, train and score the architecture of a job; write its weights where the job asks for them.
 

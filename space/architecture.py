@@ -11,10 +11,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from space.errors import InputError
+from space.errors import InputError, Problem
+from space.inputs import check_input
 from space.shape import Shape
+from space.yaml_loader import Mark, dump_yaml, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +39,21 @@ class Architecture:
     """
 
     text: str
-    picks: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    picks: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "picks", MappingProxyType(dict(self.picks)))
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[str, dict[str, Any]]]:
+        return Architecture, (self.text, dict(self.picks))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], picks: Mapping[str, Any] | None = None) -> Architecture:
         """From a document as `document` gives it. Raises InputError where it isn't one, or can't be built."""
-        made = cls(canonical_json(document), MappingProxyType(dict(picks or {})))
+        try:
+            made = cls(canonical_json(document), picks or {})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"an architecture document holds JSON values only: {error}") from None
         made.check()
         return made
 
@@ -87,15 +96,24 @@ class Architecture:
         document = self.document
         if not isinstance(document, dict) or set(document) != {"blockwright", "input", "architecture"}:
             raise InputError("expected an architecture document with the keys blockwright, input and architecture")
-        if document["blockwright"] != FORMAT:
+        if document["blockwright"] != FORMAT or isinstance(document["blockwright"], bool):
             raise InputError(f"the document's format is {document['blockwright']!r}; this Blockwright reads {FORMAT}")
-        assert self.output_shape
+        problems: list[Problem] = []
+        check_input(from_plain(document["input"], Mark("", 0, 0)), problems)
+        if problems:
+            raise InputError(f"not an architecture document: {problems[0].path}: {problems[0].message}")
+        try:
+            assert self.output_shape
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise InputError(f"not an architecture document: {' '.join(str(error).split())[:200]}") from None
 
     def to_yaml(self) -> str:
         """The document as YAML, readable by `from_yaml` and by every command that takes an architecture."""
         document = self.document
         ordered = {key: document[key] for key in ("blockwright", "input", "architecture")}
-        return yaml.safe_dump(ordered, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+        return dump_yaml(ordered)
 
     def diff(self, other: Architecture) -> list[tuple[str, Any, Any]]:
         """(path, here, there) for every place where two documents differ; None where a side has nothing."""

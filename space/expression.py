@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from space.errors import InputError
 
 Number = int | float
-_TOKEN = re.compile(r"\s*(?:(\d+\.\d*|\.\d+|\d+)|([A-Za-z_]\w*)|(//|[-+*()]))")
+_TOKEN = re.compile(r"\s*(?:((?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?)|([A-Za-z_]\w*)|(//|[-+*()]))")
 _MAX_LENGTH = 200
 _MAX_NESTING = 16
+_MAX_RESULT = 1e18
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Parser:
         evaluate = self._sum()
         if self.position != len(self.tokens):
             raise InputError(f"expected an operator in ${{{self.text}}} before {self.tokens[self.position]!r}")
-        return Expression(self.text.strip(), tuple(dict.fromkeys(self.names)), evaluate)
+        return Expression(self.text.strip(), tuple(dict.fromkeys(self.names)), _bounded(self.text, evaluate))
 
     def _peek(self) -> str:
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
@@ -84,13 +86,13 @@ class _Parser:
             if self._take() != ")":
                 raise InputError(f"a parenthesis is not closed in ${{{self.text}}}")
             return inner
-        if token and (token[0].isdigit() or token[0] == "."):
-            number: Number = float(token) if "." in token else int(token)
+        if token and (token[0].isdecimal() or token[0] == "."):
+            number: Number = int(token) if token.isdecimal() else float(token)
             return lambda names: number
         if token and (token[0].isalpha() or token[0] == "_"):
             self.names.append(token)
             return lambda names: names[token]
-        raise InputError(f"expected a number or a name in ${{{self.text}}}; got {token or 'its end'!r}")
+        raise InputError(f"expected a number or a name in ${{{self.text}}}; got {repr(token) if token else 'its end'}")
 
     def _nested(self, rule: Callable) -> Callable[[Mapping[str, Number]], Number]:
         self.nesting += 1
@@ -99,6 +101,19 @@ class _Parser:
         inner = rule()
         self.nesting -= 1
         return inner
+
+
+def _bounded(text: str, evaluate: Callable) -> Callable[[Mapping[str, Number]], Number]:
+    def checked(names: Mapping[str, Number]) -> Number:
+        try:
+            value = evaluate(names)
+        except OverflowError:
+            value = math.inf
+        if not abs(value) <= _MAX_RESULT:
+            raise InputError(f"${{{text.strip()}}} gives a number beyond {_MAX_RESULT:g}")
+        return value
+
+    return checked
 
 
 def _binary(operator: str, left: Callable, right: Callable) -> Callable[[Mapping[str, Number]], Number]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from space.errors import Problem, SpaceError, did_you_mean
-from space.yaml_loader import YamlNode, load_yaml_file
+from space.yaml_loader import YamlNode, load_yaml_file, short
 
 PRESETS = Path(__file__).parent / "presets"
 _MERGED = ("choices", "definitions", "search", "training")
@@ -62,19 +62,23 @@ def extend(node: YamlNode, path: Path, problems: list[Problem], seen: tuple[str,
 def _find(base_node: YamlNode, path: Path) -> Path:
     name = base_node.value
     beside = path.parent / name
-    if beside.is_file():
-        return beside
+    try:
+        if beside.is_file():
+            return beside
+    except OSError as error:
+        told = f"the file {short(name)} can't be read: {error.strerror or error}"
+        raise SpaceError([base_node.mark.problem("extends", told)]) from None
     presets = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if name in presets:
         return PRESETS / f"{name}.yaml"
-    told = f"no file {name!r} beside this one, and no preset of that name{did_you_mean(name, presets)}"
+    told = f"no file {short(name)} beside this one, and no preset of that name{did_you_mean(name, presets)}"
     raise SpaceError([base_node.mark.problem("extends", told)])
 
 
 def _override(whole: YamlNode, place: str, value: YamlNode, section: YamlNode, problems: list[Problem]) -> YamlNode:
     steps = [name or int(index) for name, index in _STEP.findall(place)]
     if not steps or "".join(m[0] for m in _STEP.finditer(place)) != place:
-        told = f"expected a path like architecture.sequence[1].repeat.times; got {place!r}"
+        told = f"expected a path like architecture.sequence[1].repeat.times; got {short(place)}"
         problems.append(section.key_marks[place].problem("overrides", told))
         return whole
 
@@ -88,7 +92,7 @@ def _override(whole: YamlNode, place: str, value: YamlNode, section: YamlNode, p
                 items[step] = put(items[step], rest[1:], f"{done}[{step}]")
                 return YamlNode(items, node.mark)
             size = f"a list of {len(node.value)}" if node.is_list else node.describe()
-            told = f"no entry [{step}] at {done}, which is {size}"
+            told = f"no entry [{step}] at {done.removeprefix('.')}, which is {size}"
         elif node.is_map and (step in node.value or len(rest) == 1):
             inner = put(node.value[step], rest[1:], f"{done}.{step}") if step in node.value else value
             return YamlNode(node.value | {step: inner}, node.mark, {step: value.mark} | node.key_marks)
@@ -96,7 +100,10 @@ def _override(whole: YamlNode, place: str, value: YamlNode, section: YamlNode, p
             return YamlNode({step: value}, node.mark, {step: value.mark})
         else:
             known = list(node.value) if node.is_map else []
-            told = f"no {step!r} at {done or 'the top'}{did_you_mean(step, known)}; there: {', '.join(known) or node.describe()}"
+            place_name = done.removeprefix(".") or "the top"
+            told = (
+                f"no {step!r} at {place_name}{did_you_mean(step, known)}; there: {', '.join(known) or node.describe()}"
+            )
         problems.append(section.key_marks[place].problem(f"overrides.{place}", told))
         return node
 

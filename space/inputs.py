@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from space.errors import Problem, did_you_mean
-from space.yaml_loader import YamlNode
+from space.yaml_loader import YamlNode, short
 
 INPUT_KINDS: dict[str, tuple[str, ...]] = {
     "image": ("shape: [channels, height, width]",),
@@ -26,9 +26,11 @@ def check_input(node: YamlNode, problems: list[Problem]) -> dict[str, Any] | Non
         report(node, "", f"expected a mapping with `kind:` ({', '.join(INPUT_KINDS)}); got {node.describe()}")
         return None
     kind = node.value["kind"].value
-    if kind not in INPUT_KINDS:
+    if not isinstance(kind, str) or kind not in INPUT_KINDS:
         near = did_you_mean(str(kind), INPUT_KINDS)
-        report(node.value["kind"], "kind", f"unknown input kind {kind!r}{near}; known: {', '.join(INPUT_KINDS)}")
+        what = "unknown input kind" if isinstance(kind, str) else "expected the kind of input; got"
+        told = f"{what} {node.value['kind'].describe()}{near}; known: {', '.join(INPUT_KINDS)}"
+        report(node.value["kind"], "kind", told)
         return None
     known = {form.split(":")[0] for form in INPUT_KINDS[kind]} | {"kind"}
     for key in node.value:
@@ -49,7 +51,9 @@ def check_input(node: YamlNode, problems: list[Problem]) -> dict[str, Any] | Non
             sizes = held.plain()
             if not (isinstance(sizes, list) and len(sizes) == 3 and all(_is_size(s) for s in sizes)):
                 report(
-                    held, key, f"expected [channels, height, width], three whole numbers of at least 1; got {sizes!r}"
+                    held,
+                    key,
+                    f"expected [channels, height, width], three whole numbers from 1 to {_LIMIT:,}; got {short(sizes)}",
                 )
             made[key] = sizes
         else:

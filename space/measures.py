@@ -27,7 +27,7 @@ STRUCTURE = ("depth", "count")
 TASK_METRICS = {"accuracy": "count", "loss": "count", "bits_per_byte": "count"}
 PHASES = ("inference", "training", "prefill", "decode")
 _MEASURE = re.compile(
-    r"\s*(?P<name>[a-z_]+(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
+    r"\s*(?P<name>[a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
 )
 _CONSTRAINT = re.compile(r"(?P<left>.+?)(?P<sign><=|>=|==|<|>|=)(?P<right>[^<>=]+)")
 
@@ -142,8 +142,8 @@ def _situation(measure: Measure, inside: str) -> Measure:
         if not equals and key in PHASES:
             phase = key
         elif equals and key in ("batch", "length"):
-            if not value.isdigit() or not 1 <= int(value) <= 10**9:
-                raise InputError(f"expected {key}= a whole number of at least 1; got {value!r}")
+            if not re.fullmatch("[0-9]{1,10}", value) or not 1 <= int(value) <= 10**9:
+                raise InputError(f"expected {key}= a whole number from 1 to 1,000,000,000; got {value!r}")
             batch, length = (int(value), length) if key == "batch" else (batch, int(value))
         else:
             known = [*PHASES, "batch", "length"]
@@ -163,6 +163,18 @@ def parse_constraint(text: str, metrics: tuple[str, ...] = tuple(TASK_METRICS)) 
     measure = parse_measure(matched["left"], metrics)
     bound = parse_quantity(matched["right"], measure.dimension)
     return Constraint(measure, matched["sign"], bound, text.strip())  # type: ignore[arg-type]
+
+
+def never_met(constraint: Constraint, kinds: set[str] | None = None) -> str:
+    """Why no candidate can meet a constraint, given the kinds of block there may be; empty where one may."""
+    measure, bound = constraint.measure, constraint.bound
+    if constraint.sign[0] == "<" and measure.name != "loss" and (bound < 0 or (bound == 0 and constraint.sign == "<")):
+        return f"no candidate can meet `{constraint}`: {measure.name} is never below 0"
+    if measure.name == "accuracy" and (bound > 1 or (bound == 1 and constraint.sign == ">")):
+        return f"accuracy is a share from 0 to 1; got `{constraint}` (95 % is 0.95)"
+    if measure.name == "count" and kinds is not None and measure.kind not in kinds and constraint.violation(0) > 0:
+        return f"no candidate can meet `{constraint}`: the architecture holds no {measure.kind}"
+    return ""
 
 
 def contradictions(constraints: list[Constraint]) -> list[tuple[Constraint, Constraint]]:

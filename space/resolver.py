@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from pydantic import ValidationError
-
-from space.block import Block, Child, Node, check_kept
-from space.blocks.topology.sequence import chain
-from space.compiler import expected
-from space.errors import InputError, ShapeError
-from space.shape import Layout, Shape
-from space.spec import BlockOf, Choice, Computed, Domain, ListOf, Pick, Picks, Range, Spec, combinations, expand_all
+from space.block import Block, Child, Node
+from space.errors import InputError
+from space.placing import close, convert, converted, place_leaf, without_defaults
+from space.shape import Shape
+from space.spec import (
+    BlockOf,
+    Choice,
+    Domain,
+    ListOf,
+    Pick,
+    Picks,
+    Spec,
+    combinations,
+    expand_all,
+    scoped,
+    walk_values,
+)
 
 Picker = Callable[[str, Domain, list[Pick]], Pick]
 """(site, domain, values allowed here) -> the value taken; the list is empty for a float range."""
@@ -22,15 +33,43 @@ Picker = Callable[[str, Domain, list[Pick]], Pick]
 _LOOKAHEAD = 4096
 _MAX_BLOCKS = 20_000
 _MAX_TRIES = 5_000
+_MAX_WORK = 60_000
+_NAMED = "choices."
 
 
 class DeadEnd(Exception):
     """The picks made so far can't be completed; `spec` is where it showed."""
 
-    def __init__(self, spec: Spec, reason: str) -> None:
+    def __init__(self, spec: Spec, reason: str, culprit: str = "") -> None:
         super().__init__(reason)
         self.spec = spec
+        self.culprit = culprit
         self.reason = reason
+
+
+class PickRefused(Exception):
+    """The picker raised `error`; it goes through to the caller instead of being taken for a dead end."""
+
+    def __init__(self, error: InputError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True)
+class LeafSets:
+    """Every set of picks that makes a leaf work at one shape, the shapes they give, and why another doesn't work."""
+
+    picks: list[Picks]
+    outs: frozenset[Shape]
+    dead: DeadEnd | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What a composite sees of a block in one of its slots."""
+
+    slot: str
+    spec: Spec
 
 
 class Resolver:
@@ -39,70 +78,120 @@ class Resolver:
     def __init__(self, root: Spec, input_shape: Shape) -> None:
         self.root = root
         self.input_shape = input_shape
-        self._leaves: dict[tuple, tuple[list[Picks], DeadEnd | None]] = {}
+        self._leaves: dict[tuple, LeafSets] = {}
         self.refused: dict[tuple[int, Pick], str] = {}
+        self.failed: dict[tuple[str, Pick], str] = {}
 
     def resolve(self, picker: Picker) -> tuple[Node, Shape, Picks]:
         """The document node, its output shape and the picks that made it.
 
-        Asks `picker` at every site in document order. Where picks turn out to lead nowhere the latest is taken back
-        and asked for again without that value. Raises DeadEnd where no picks at all can be completed.
+        Asks `picker` at every site in document order. Where picks turn out to lead nowhere, the latest that can have
+        mattered is taken back and asked for again without that value. Raises DeadEnd where no picks at all can be
+        completed, and whatever InputError the picker raises.
         """
-        excluded: dict[tuple, set[Pick]] = {}
+        excluded: dict[tuple, set[tuple]] = {}
         first: DeadEnd | None = None
+        work = 0
         for _ in range(_MAX_TRIES):
             attempt = _Attempt(self, picker, excluded)
             try:
-                node, shape = attempt.slot(self.root, self.input_shape)
-                return node or {"identity": {}}, shape, attempt.picks
+                return attempt.whole()
+            except PickRefused as refused:
+                raise refused.error from None
             except DeadEnd as dead:
                 first = first or dead
-                if not attempt.trail:
-                    raise first from None
-                excluded.setdefault(tuple(attempt.trail[:-1]), set()).add(attempt.trail[-1][1])
+                work += attempt.blocks
+                if not attempt.trail or work > _MAX_WORK:
+                    break
+                *before, (site, value) = attempt.trail
+                excluded.setdefault((*before, site), set()).add(_key(value))
+                self.failed.setdefault((site, value), dead.reason)
         assert first is not None
         raise first
 
-    def leaf(self, spec: BlockOf, shape: Shape, keep: bool | str, tied: Picks) -> tuple[list[Picks], DeadEnd | None]:
+    def attempt(self, picker: Picker) -> tuple[Node, Shape, Picks]:
+        """As `resolve`, without taking anything back: raises DeadEnd where these very picks can't be completed.
+
+        Its `culprit` is then the site of the latest pick that can have mattered; empty: none can.
+        """
+        attempt = _Attempt(self, picker, {})
+        try:
+            return attempt.whole()
+        except DeadEnd as dead:
+            site = attempt.trail[-1][0] if attempt.trail else ""
+            raise DeadEnd(dead.spec, dead.reason, site) from None
+        except PickRefused as refused:
+            raise refused.error from None
+
+    def leaf(self, spec: BlockOf, shape: Shape, keep: bool | str, tied: Picks) -> LeafSets:
         """Every set of picks that makes this leaf work on this shape, given the picks of named choices."""
         key = (id(spec), shape, keep, tuple(sorted((k, repr(v)) for k, v in tied.items())))
         if key not in self._leaves:
             self._leaves[key] = self._leaf(spec, shape, keep, tied)
         return self._leaves[key]
 
-    def _leaf(self, spec: BlockOf, shape: Shape, keep: bool | str, tied: Picks) -> tuple[list[Picks], DeadEnd | None]:
+    def _leaf(self, spec: BlockOf, shape: Shape, keep: bool | str, tied: Picks) -> LeafSets:
         found: list[Picks] = []
+        outs: set[Shape] = set()
         dead: DeadEnd | None = None
         names = list(spec.options)
         for values, picks in expand_all(spec.options.values(), tied):
             try:
-                place_leaf(spec.cls, dict(zip(names, values, strict=True)), shape, keep)
+                _, out = place_leaf(spec.cls, dict(zip(names, values, strict=True)), shape, keep)
             except InputError as error:
                 dead = dead or DeadEnd(spec.options.get(getattr(error, "option", ""), spec), str(error))
                 continue
             found.append(picks)
-        return found, dead
+            outs.add(out)
+        return LeafSets(found, frozenset(outs), dead)
 
 
 class _Attempt:
-    def __init__(self, resolver: Resolver, picker: Picker, excluded: dict[tuple, set[Pick]]) -> None:
+    """One way through the space. `trail` holds the picks that can still matter to what comes later.
+
+    Once a block that must keep its input's shape is complete, what was picked inside it can't matter any more, unless
+    it is named or shared with a later repetition.
+    """
+
+    def __init__(self, resolver: Resolver, picker: Picker, excluded: dict[tuple, set[tuple]]) -> None:
         self.resolver = resolver
         self.picker = picker
         self.excluded = excluded
         self.picks: Picks = {}
         self.trail: list[tuple[str, Pick]] = []
         self.scopes: list[tuple[str, str]] = []
+        self.shared = 0
         self.blocks = 0
+
+    def whole(self) -> tuple[Node, Shape, Picks]:
+        """Node, output shape and picks of the root. Raises DeadEnd."""
+        node, shape = self.slot(self.resolver.root, self.resolver.input_shape)
+        return node or {"identity": {}}, shape, self.picks
 
     def slot(self, spec: Spec, shape: Shape, keep: bool | str = False) -> tuple[Node | None, Shape]:
         """Node (None: it does nothing) and output shape of a block spec."""
         self.blocks += 1
         if self.blocks > _MAX_BLOCKS:
             raise DeadEnd(spec, f"the architecture has more than {_MAX_BLOCKS:,} blocks; lower a `times`")
-        if isinstance(spec, Choice):
-            return self.slot(spec.taken(self._pick_block(spec, shape, keep)), shape, keep)
-        assert isinstance(spec, BlockOf), spec
-        return self._composite(spec, shape, keep) if spec.cls.slots else self._leaf(spec, shape, keep)
+        start = len(self.trail)
+        settled = keep is True or self._one_way(spec, shape, keep)
+        inner = spec
+        while isinstance(inner, Choice):
+            inner = inner.taken(self._pick_block(inner, shape, keep))
+        assert isinstance(inner, BlockOf), inner
+        made = self._composite(inner, shape, keep) if inner.cls.slots else self._leaf(inner, shape, keep)
+        if settled and not self.shared:
+            self.trail[start:] = [entry for entry in self.trail[start:] if entry[0].startswith(_NAMED)]
+        return made
+
+    def _one_way(self, spec: Spec, shape: Shape, keep: bool | str) -> bool:
+        """True where every pick in a leaf, or in a choice of leaves, gives the same output shape."""
+        outs: set[Shape] = set()
+        for leaf in spec.alternatives if isinstance(spec, Choice) else (spec,):
+            if not isinstance(leaf, BlockOf) or leaf.cls.slots or _too_many(leaf):
+                return False
+            outs |= self.resolver.leaf(leaf, shape, keep, self._tied(leaf)).outs
+        return len(outs) <= 1
 
     def _pick_block(self, spec: Choice, shape: Shape, keep: bool | str) -> Pick:
         site = self._site(spec.site)
@@ -119,6 +208,8 @@ class _Attempt:
             dead = dead or reason
         if not allowed:
             assert dead is not None
+            if len(spec.labels) == 1:
+                raise dead
             raise DeadEnd(spec, f"none of its {len(spec.labels)} entries works here; the first: {dead.reason}")
         return self._pick(spec.site, spec.domain, allowed, spec)
 
@@ -126,18 +217,18 @@ class _Attempt:
         """Why an alternative can't work here, as far as one look tells."""
         if not isinstance(spec, BlockOf) or spec.cls.slots or _too_many(spec):
             return None
-        found, dead = self.resolver.leaf(spec, shape, keep, self._tied(spec))
-        return None if found else dead
+        sets = self.resolver.leaf(spec, shape, keep, self._tied(spec))
+        return None if sets.picks else sets.dead
 
     def _leaf(self, spec: BlockOf, shape: Shape, keep: bool | str) -> tuple[Node | None, Shape]:
         if _too_many(spec):
             remaining = [self._free(spec.options.values())]
         else:
-            remaining, dead = self.resolver.leaf(spec, shape, keep, self._tied(spec))
-            if not remaining:
-                assert dead is not None
-                raise dead
-            remaining = [self._narrow(remaining, spec)]
+            sets = self.resolver.leaf(spec, shape, keep, self._tied(spec))
+            if not sets.picks:
+                assert sets.dead is not None
+                raise sets.dead
+            remaining = [self._narrow(sets.picks, spec)]
         ((values, _),) = itertools.islice(expand_all(spec.options.values(), remaining[0]), 1)
         try:
             return place_leaf(spec.cls, dict(zip(spec.options, values, strict=True)), shape, keep)
@@ -148,31 +239,33 @@ class _Attempt:
         cls = spec.cls
         values = self._values(spec)
         before, entered = shape, cls.layout_for(shape, values)
-        opening = _convert(shape, entered, spec)
-        shape = _converted(shape, entered)
         handles = {
-            name: list(s.items) if isinstance(s, ListOf) else s for name, s in spec.options.items() if name in cls.slots
+            name: [_Held(name, item) for item in held.items] if isinstance(held, ListOf) else _Held(name, held)
+            for name, held in spec.options.items()
+            if name in cls.slots
         }
-        owner = {id(h): name for name, held in handles.items() for h in (held if isinstance(held, list) else [held])}
+        repeats = cls.most_repetitions.__func__ is not Block.most_repetitions.__func__  # type: ignore[attr-defined]
         children: list[Child] = []
 
-        def child(inner: Spec, at: Shape, name: str = "", keep: bool | str = False, index: int | None = None) -> Shape:
-            if index is not None:
+        def child(held: _Held, at: Shape, name: str = "", keep: bool | str = False, index: int | None = None) -> Shape:
+            inner, depth = held.spec, len(self.scopes)
+            self.shared += repeats and index is None
+            if index is not None and not inner.path.startswith(_NAMED):
                 self.scopes.append((inner.path, f"{self._site(inner.path)}[{index}]"))
             node, out = self.slot(inner, at, keep)
-            if index is not None:
-                self.scopes.pop()
-            children.append(Child(owner[id(inner)], name, node))
+            del self.scopes[depth:]
+            self.shared -= repeats and index is None
+            children.append(Child(held.slot, name, node))
             return out
 
-        options = SimpleNamespace(**dict.fromkeys(cls.Options.model_fields), **{})
-        options.__dict__.update(values | handles)
+        options = SimpleNamespace(**(dict.fromkeys(cls.Options.model_fields) | values | handles))
         try:
-            out = cls.connect(shape, options, child)
+            opening = convert(shape, entered, cls.kind)
+            out = cls.connect(converted(shape, entered), options, child)
+            node = cls.document(without_defaults(cls, values), children)
+            return close([*opening, node], before, out, keep)
         except InputError as error:
             raise DeadEnd(spec.options.get(getattr(error, "option", ""), spec), str(error)) from None
-        node = cls.document(_without_defaults(cls, values), children)
-        return _close(spec, [*opening, node], before, out, keep)
 
     def _values(self, spec: BlockOf) -> dict[str, Any]:
         """The options of a composite that aren't slots, each picked freely."""
@@ -219,12 +312,15 @@ class _Attempt:
         if name in self.picks:
             return self.picks[name]
         if domain.kind != "float":
-            banned = self.excluded.get(tuple(self.trail), set())
-            left = [v for v in allowed if v not in banned] if banned else allowed
+            banned = self.excluded.get((*self.trail, name), set())
+            left = [v for v in allowed if _key(v) not in banned] if banned else allowed
             if not left:
                 raise DeadEnd(spec, f"no value of {name} leads to a network that works")
             allowed = left
-        value = self.picker(name, domain, allowed)
+        try:
+            value = self.picker(name, domain, allowed)
+        except InputError as error:
+            raise PickRefused(error) from None
         self.picks[name] = value
         if domain.kind != "float":
             self.trail.append((name, value))
@@ -247,73 +343,6 @@ class _Attempt:
         return found
 
 
-def place_leaf(cls: type[Block], values: dict[str, Any], shape: Shape, keep: bool | str) -> tuple[Node | None, Shape]:
-    """Canonical node and output shape of a leaf, with the layout conversions it needs. Raises InputError."""
-    try:
-        options = cls.Options.model_validate(values)
-    except ValidationError as error:
-        where = error.errors(include_url=False)[0]["loc"]
-        raise ShapeError(f"{cls.kind}: expected {expected(error)}", str(where[0]) if where else "") from None
-    wanted = cls.layout_for(shape, options)
-    before = shape
-    opening = _convert(shape, wanted, None, cls.kind)
-    shape = _converted(shape, wanted)
-    options = cls.normalise(shape, options)
-    if getattr(options, "causal", False) is None:
-        options = options.model_copy(update={"causal": shape.causal})
-    cls.validate_at(shape, options)
-    out = cls.infer(shape, options)
-    node: Node | None = None if cls.kind == "identity" else {cls.kind: _without_defaults(cls, options.model_dump())}
-    return _close(None, [*opening, node], before, out, keep)
-
-
-def _convert(shape: Shape, wanted: Layout, spec: Spec | None, kind: str = "") -> list[Node]:
-    if wanted == shape.layout:
-        return []
-    if shape.layout == "grid" and wanted == "sequence":
-        return [{"to_sequence": {}}]
-    if shape.layout == "sequence" and wanted == "grid" and shape.has_grid:
-        return [{"to_grid": {}}]
-    message = f"{kind or 'this block'} takes a {wanted}; got {shape}, which can't be turned into one"
-    if spec is not None:
-        raise DeadEnd(spec, message)
-    raise ShapeError(message)
-
-
-def _converted(shape: Shape, wanted: Layout) -> Shape:
-    if wanted == shape.layout:
-        return shape
-    return shape.as_sequence() if wanted == "sequence" else shape.as_grid()
-
-
-def _close(
-    spec: Spec | None, nodes: list[Node | None], before: Shape, out: Shape, keep: bool | str
-) -> tuple[Node | None, Shape]:
-    """Put the input's layout back where the place demands it, and check what it demands."""
-    if keep and out.layout != before.layout:
-        nodes = [*nodes, *_convert(out, before.layout, spec, "the place after it")]
-        out = _converted(out, before.layout)
-    whole = chain(nodes)
-    if keep is True and out != before:
-        try:
-            check_kept(whole or {"identity": {}}, before, out)
-        except ShapeError as error:
-            if spec is None:
-                raise
-            raise DeadEnd(spec, str(error)) from None
-    return whole, out
-
-
-def _without_defaults(cls: type[Block], values: dict[str, Any]) -> dict[str, Any]:
-    kept = {}
-    for name, value in values.items():
-        field = cls.Options.model_fields[name]
-        default = field.get_default(call_default_factory=True)
-        if field.is_required() or value != default or type(value) is not type(default):
-            kept[name] = value
-    return kept
-
-
 def _too_many(spec: BlockOf) -> bool:
     total = 1.0
     for option in spec.options.values():
@@ -321,35 +350,14 @@ def _too_many(spec: BlockOf) -> bool:
     return total > _LOOKAHEAD
 
 
-_sites_of: dict[int, tuple[Spec, tuple[str, ...]]] = {}
+_sites_of: WeakKeyDictionary[Spec, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def _sites(spec: Spec) -> tuple[str, ...]:
-    held = _sites_of.get(id(spec))
+    held = _sites_of.get(spec)
     if held is None:
-        held = _sites_of[id(spec)] = (spec, tuple(found.site for found in walk_values(spec)))
-    return held[1]
-
-
-def scoped(site: str, scopes: list[tuple[str, str]]) -> str:
-    """A site's name inside repetitions; `scopes` are (path, path with index), outermost first."""
-    for prefix, replaced in reversed(scopes):
-        if site == prefix or (site.startswith(prefix) and site[len(prefix)] in ".["):
-            return replaced + site[len(prefix) :]
-    return site
-
-
-def walk_values(spec: Spec) -> list[Any]:
-    """Every Choice and Range inside a value spec, parents first."""
-    if isinstance(spec, Range):
-        return [spec]
-    if isinstance(spec, Choice):
-        return [spec, *(found for a in spec.alternatives for found in walk_values(a))]
-    if isinstance(spec, Computed):
-        return [found for s in spec.names.values() for found in walk_values(s)]
-    if isinstance(spec, ListOf):
-        return [found for s in spec.items for found in walk_values(s)]
-    return []
+        held = _sites_of[spec] = tuple(found.site for found in walk_values(spec))
+    return held
 
 
 def _find(specs: list[Spec], site: str) -> Any:

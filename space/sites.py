@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from space.errors import SpaceError
-from space.resolver import scoped, walk_values
-from space.spec import BlockOf, Choice, Domain, ListOf, Spec, possible_values
+from space.spec import BlockOf, Choice, Domain, ListOf, Spec, possible_values, scoped, walk_values
 
 _SITE_LIMIT = 100_000
 
@@ -38,7 +37,8 @@ def all_sites(root: Spec) -> dict[str, Domain]:
                     if not again:
                         visit(inner, scopes)
                     for i in range(again if not _fixed(inner) else 0):
-                        visit(inner, [*scopes, (inner.path, f"{scoped(inner.path, scopes)}[{i}]")])
+                        within = (inner.path, f"{scoped(inner.path, scopes)}[{i}]")
+                        visit(inner, scopes if inner.path.startswith("choices.") else [*scopes, within])
                         if len(found) > _SITE_LIMIT:
                             told = f"the space has more than {_SITE_LIMIT:,} choices; lower a `times` or share options"
                             raise SpaceError([spec.mark.problem(spec.path, told)])

@@ -42,6 +42,14 @@ class Domain:
         assert self.kind == "int"
         return tuple(range(int(self.low), int(self.high) + 1, self.step))
 
+    def holds(self, value: Any) -> bool:
+        """True where a value belongs to this domain, its type included (an integer stands for a float)."""
+        if self.kind == "choice":
+            return any(value == label and type(value) is type(label) for label in self.labels)
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
+            return False
+        return self.low <= value <= self.high and (self.kind == "float" or (value - self.low) % self.step == 0)
+
     def __str__(self) -> str:
         if self.kind == "choice":
             return " | ".join(str(label) for label in self.labels)
@@ -179,3 +187,24 @@ def combinations(spec: Spec) -> float:
 def possible_values(spec: Spec, most: int = 4096) -> list[Any]:
     """Up to `most` values that a value spec may take (the low end stands for a float range)."""
     return [value for value, _ in itertools.islice(expand(spec, {}), most)]
+
+
+def walk_values(spec: Spec) -> list[Any]:
+    """Every Choice and Range inside a value spec, parents first."""
+    if isinstance(spec, Range):
+        return [spec]
+    if isinstance(spec, Choice):
+        return [spec, *(found for a in spec.alternatives for found in walk_values(a))]
+    if isinstance(spec, Computed):
+        return [found for s in spec.names.values() for found in walk_values(s)]
+    if isinstance(spec, ListOf):
+        return [found for s in spec.items for found in walk_values(s)]
+    return []
+
+
+def scoped(site: str, scopes: list[tuple[str, str]]) -> str:
+    """A site's name inside repetitions; `scopes` are (path, path with index), outermost first."""
+    for prefix, replaced in reversed(scopes):
+        if site == prefix or (site.startswith(prefix) and site[len(prefix)] in ".["):
+            return replaced + site[len(prefix) :]
+    return site

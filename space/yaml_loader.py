@@ -1,8 +1,8 @@
 """Strict YAML 1.2 with positions.
 
 Plain scalars follow the YAML 1.2 core schema (`1e-3` is a number, `off` is a string, `010` is ten). Tags, anchors,
-aliases, merge keys, equal keys and further documents are refused, as are files over 1 MB or 32 levels, before
-anything is built from them.
+aliases, merge keys, equal keys and further documents are refused, as are files over 1 MB, 32 levels or 20,000 keys and
+values, before anything is built from them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -20,6 +20,9 @@ from space.errors import InputError, Problem, SpaceError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
+MAX_NODES = 20_000
+MAX_KEY = 200
+MAX_SCALAR = 4_096
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -30,10 +33,10 @@ _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _MAX_DIGITS = 300
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a file; line and column count from 1."""
 
     file: str
@@ -77,7 +80,7 @@ class YamlNode:
             return "an empty mapping" if not self.value else f"a mapping ({_cut(', '.join(self.value))})"
         if self.is_list:
             return f"a list of {len(self.value)}"
-        return "nothing" if self.value is None else _cut(repr(self.value))
+        return short(self.value)
 
 
 def load_yaml_file(path: str | Path) -> YamlNode:
@@ -94,6 +97,8 @@ def load_yaml_file(path: str | Path) -> YamlNode:
         raise SpaceError([Problem(str(path), 0, 0, "", f"no such file{hint}")]) from None
     except OSError as error:
         raise SpaceError([Problem(str(path), 0, 0, "", f"can't be read: {error.strerror or error}")]) from None
+    except ValueError as error:
+        raise SpaceError([Problem(repr(str(path)), 0, 0, "", f"not a file's name: {error}")]) from None
     return load_yaml(data, str(path))
 
 
@@ -109,17 +114,30 @@ def load_yaml(data: bytes | str, file: str = "<text>") -> YamlNode:
             message = f"expected UTF-8 text; got the byte 0x{data[error.start]:02x} (is it a binary file?)"
             raise SpaceError([Problem(file, line, 1, "", message)]) from None
     else:
-        text = data
+        text = data.removeprefix("\ufeff")
+        if bad := _SURROGATE.search(text):
+            line = text.count("\n", 0, bad.start()) + 1
+            message = f"not valid YAML: the character U+{ord(bad[0]):04X} is not allowed"
+            raise SpaceError([Problem(file, line, 1, "", message)])
     try:
         return _Builder(file).document(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         told = " ".join(str(part) for part in (error.context, error.problem) if part)
+        if error.context_mark and error.context_mark.line + 1 != place[0]:
+            told += f" (it began in line {error.context_mark.line + 1})"
+        if "cannot start any token" in told:
+            lines = text.split("\n")
+            found = lines[place[0] - 1][place[1] - 1 :][:1] if len(lines) >= place[0] else ""
+            told = (
+                "a tab; indent with spaces" if found == "\t" else f"a text can't begin with {found!r}; put it in quotes"
+            )
         raise SpaceError([Problem(file, *place, "", f"not valid YAML: {told}")]) from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        message = f"not valid YAML: the character U+{ord(str(error.character)[:1] or chr(0)):04X} is not allowed"
+        code = error.character if isinstance(error.character, int) else ord(error.character[0])
+        line = text.count("\n", 0, max(text.find(chr(code)), 0)) + 1
+        message = f"not valid YAML: the character U+{code:04X} is not allowed"
         raise SpaceError([Problem(file, line, 1, "", message)]) from None
     except yaml.YAMLError as error:
         raise SpaceError([Problem(file, 1, 1, "", f"not valid YAML: {_cut(str(error))}")]) from None
@@ -128,6 +146,7 @@ def load_yaml(data: bytes | str, file: str = "<text>") -> YamlNode:
 class _Builder:
     def __init__(self, file: str) -> None:
         self.file = file
+        self.nodes = 0
 
     def document(self, events: Iterator[Any]) -> YamlNode:
         root: YamlNode | None = None
@@ -151,6 +170,7 @@ class _Builder:
             raise self._refuse(event, f"anchors (`&{event.anchor}`) are not accepted; use `definitions:` and `$name`")
         if event.tag is not None:
             raise self._refuse(event, f"tags (`{_cut(event.tag)}`) are not accepted; write the plain value")
+        self._count(event)
         if isinstance(event, yaml.ScalarEvent):
             return YamlNode(self._scalar(event), mark)
         if depth > MAX_DEPTH:
@@ -167,9 +187,15 @@ class _Builder:
             if name in entries:
                 first = key_marks[name].line
                 raise self._refuse(key, f"the key {name!r} stands twice (first in line {first}); keep one of them")
+            self._count(key)
             key_marks[name] = self._mark(key)
             entries[name] = self._node(next(events), events, depth + 1)
         return YamlNode(entries, mark, key_marks)
+
+    def _count(self, event: Any) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self._refuse(event, f"more than {MAX_NODES:,} keys and values; use `repeat` and `definitions`")
 
     def _key(self, event: Any) -> str:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
@@ -180,10 +206,14 @@ class _Builder:
             )
         if event.value == "<<" and not event.style:
             raise self._refuse(event, "merge keys (`<<`) are not accepted; use `definitions:` and `$name`")
+        if len(event.value) > MAX_KEY:
+            raise self._refuse(event, f"a key of {len(event.value):,} characters is not accepted")
         return str(event.value)
 
     def _scalar(self, event: Any) -> Any:
         text = event.value
+        if len(text) > MAX_SCALAR:
+            raise self._refuse(event, f"a text of {len(text):,} characters is not accepted; {MAX_SCALAR:,} at most")
         if event.style:
             return text
         if text in _NULL:
@@ -198,7 +228,8 @@ class _Builder:
         return number
 
     def _mark(self, event: Any) -> Mark:
-        return Mark(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        start = event.start_mark
+        return Mark(self.file, start.line + 1, start.column + 1)
 
     def _refuse(self, event: Any, message: str) -> SpaceError:
         return SpaceError([self._mark(event).problem("", message)])
@@ -240,11 +271,17 @@ def parse_quantity(text: str | int | float, dimension: str = "count") -> float:
     """
     units = _UNITS.get(dimension, {})
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return float(text)
+        try:
+            value = float(text)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise InputError(f"expected a finite number; got {_cut(str(text))}")
+        return value
     matched = _QUANTITY.fullmatch(str(text).strip())
     if not matched or (matched[2] and matched[2] not in units):
-        taken = f", with one of {', '.join(units)}" if units else " without unit"
-        raise InputError(f"expected a number{taken}; got {text!r}")
+        taken = f", bare or with one of {', '.join(units)}" if units else " without unit"
+        raise InputError(f"expected a number{taken}; got {_cut(repr(str(text).strip()))}")
     value = float(matched[1]) * (units[matched[2]] if matched[2] else 1.0)
     if not math.isfinite(value):
         raise InputError(f"expected a finite number; got {text!r}")
@@ -255,6 +292,47 @@ def _too_large(size: int) -> str:
     return f"{size:,} bytes; a file of more than {MAX_BYTES:,} bytes is not accepted"
 
 
+def is_number(text: str) -> bool:
+    """True for a text that would be a number if it stood without quotes."""
+    return _number(text) is not None
+
+
+def short(value: Any) -> str:
+    """A value as an error message shows it: its repr, cut to one short line."""
+    return "nothing" if value is None else _cut(repr(value))
+
+
 def _cut(text: str, most: int = 60) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def from_plain(value: Any, mark: Mark) -> YamlNode:
+    """JSON-like data as if it had been parsed at `mark`."""
+    if isinstance(value, dict):
+        inner = {str(k): from_plain(v, mark) for k, v in value.items()}
+        return YamlNode(inner, mark, dict.fromkeys(inner, mark))
+    if isinstance(value, list):
+        return YamlNode([from_plain(v, mark) for v in value], mark)
+    return YamlNode(value, mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `load_yaml` reads back unchanged: texts that YAML 1.2 takes for numbers stand in quotes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, data: str) -> yaml.ScalarNode:
+        """A text, quoted where it would be read as something else."""
+        plain = data.isprintable() and not is_number(data) and data not in _NULL and data not in _BOOL
+        style = None if plain else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def dump_yaml(value: Any) -> str:
+    """JSON-like data as YAML."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from space.errors import NameUnknown
 from store.models import MeasurementRow, Trial, TrialValue
 from store.records import Objective, axis_label, split_axis
-from store.rows import objectives_of
+from store.rows import AnySelect, objectives_of
 
 COLUMNS = ("number", "seconds", "attempts", "queued_at", "started_at", "finished_at", "proposed_order")
 LOOKED_AT = 50
@@ -23,12 +23,12 @@ class Axis:
     """An axis by its name, its SQL value (NULL where a trial lacks it) and the tables that this value needs."""
 
     name: str
-    value: ColumnElement[float]
+    value: Any
     joins: tuple[tuple[Any, ColumnElement[bool]], ...]
 
 
 def axis(name: str, objectives: Sequence[Objective]) -> Axis:
-    """An objective of the study, else a column of TrialRow, else a measurement: the trial's own, or its architecture's."""
+    """An objective, else a column of TrialRow, else a measurement: the trial's own, or its architecture's."""
     for position, objective in enumerate(objectives):
         if objective.name == name:
             held = aliased(TrialValue)
@@ -51,7 +51,7 @@ def axis(name: str, objectives: Sequence[Objective]) -> Axis:
     )
 
 
-def joined(statement: Select[Any], axes: Sequence[Axis]) -> Select[Any]:
+def joined(statement: AnySelect, axes: Sequence[Axis]) -> AnySelect:
     """The statement with the tables of its axes."""
     for one in axes:
         for table, on in one.joins:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from space.errors import InputError, NameUnknown
@@ -15,7 +15,7 @@ from store import measurements
 from store.axes import COLUMNS, Axis, axis, check_known, joined
 from store.models import ArchitectureRow, ArtifactRow, CurveRow, Pick, StudyRow, Trial
 from store.records import STATES, Artifact, CurvePoint, Filter, Objective, Page, ResumeTrial, TrialRecord
-from store.rows import TRIAL_COLUMNS, in_order, mappings, objectives_of, trial_rows, values_by_trial
+from store.rows import TRIAL_COLUMNS, AnySelect, in_order, mappings, objectives_of, trial_rows, values_by_trial
 from store.trials import picks_as_text
 
 WORDS = ("state", "reason", "worker", "architecture_id", "evaluation_key")
@@ -47,7 +47,7 @@ def page(
     if unknown:
         raise NameUnknown("trial state", unknown[0], STATES)
     objectives = objectives_of(session, study_id)
-    statement = select(*TRIAL_COLUMNS).where(Trial.study_id == study_id)
+    statement: AnySelect = select(*TRIAL_COLUMNS).where(Trial.study_id == study_id)
     if states is not None:
         statement = statement.where(Trial.state.in_(states))
     for one in filters:
@@ -57,7 +57,7 @@ def page(
     statement = joined(statement, axes)
     if order_by not in ("number", *WORDS, *FLAGS):
         statement = statement.order_by(key.is_(None))
-        if axes:
+        if axes and order_by not in {o.name for o in objectives}:
             check_known(session, study_id, [order_by])
     statement = statement.order_by(key.desc() if descending else key, Trial.number)
     return Page(tuple(trial_rows(session, statement.offset(offset).limit(limit), objectives)), total)
@@ -125,7 +125,7 @@ def _sort_key(order_by: str, objectives: Sequence[Objective]) -> tuple[Any, list
     return found.value, [found]
 
 
-def _filtered(statement: Select[Any], given: Filter, objectives: Sequence[Objective]) -> Select[Any]:
+def _filtered(statement: AnySelect, given: Filter, objectives: Sequence[Objective]) -> AnySelect:
     if given.op not in OPERATORS:
         raise NameUnknown("filter operator", given.op, OPERATORS)
     compare = OPERATORS[given.op]
@@ -146,7 +146,7 @@ def _filtered(statement: Select[Any], given: Filter, objectives: Sequence[Object
     return joined(statement, axes).where(compare(key, given.value))
 
 
-def _picks(session: Session, trials: Select[Any]) -> dict[int, dict[str, Any]]:
+def _picks(session: Session, trials: AnySelect) -> dict[int, dict[str, Any]]:
     ids = trials.with_only_columns(Trial.id, maintain_column_froms=True).subquery()
     found: dict[int, dict[str, Any]] = {}
     statement = select(Pick.trial_id, Pick.site, Pick.value).join(ids, ids.c.id == Pick.trial_id)
@@ -155,7 +155,7 @@ def _picks(session: Session, trials: Select[Any]) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _documents(session: Session, trials: Select[Any]) -> dict[str, str]:
+def _documents(session: Session, trials: AnySelect) -> dict[str, str]:
     ids = trials.with_only_columns(Trial.architecture_id, maintain_column_froms=True)
     statement = select(ArchitectureRow.id, ArchitectureRow.document).where(ArchitectureRow.id.in_(ids))
-    return dict(session.execute(statement).tuples().all())
+    return {row.id: row.document for row in session.execute(statement)}

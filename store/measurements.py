@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import ColumnElement, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from space.errors import InputError
@@ -82,7 +82,9 @@ def ensure_architecture(session: Session, architecture_id: str, document: str) -
 
 def of(session: Session, architecture_id: str, trial_id: int | None = None) -> tuple[Measurement, ...]:
     """An architecture's measurements, and those of one of its trials, by name."""
-    owners = [MeasurementRow.trial_id.is_(None) & (MeasurementRow.architecture_id == architecture_id)]
+    owners: list[ColumnElement[bool]] = [
+        MeasurementRow.trial_id.is_(None) & (MeasurementRow.architecture_id == architecture_id)
+    ]
     if trial_id is not None:
         owners.append(MeasurementRow.trial_id == trial_id)
     rows = session.scalars(

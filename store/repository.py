@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from space.errors import NameUnknown
 from store import axes as axes_of
-from store import front, lease, library, listing, measurements, studies, trials
+from store import front, lease, library, listing, studies, trials
+from store import measurements as figures
 from store.artifacts import ArtifactFolder
 from store.database import Database
 from store.measurements import Measurements
@@ -155,7 +156,7 @@ class Store:
             plain_json(dict(picks), "picks"),
             plain_json(sampler, "sampler"),
             evaluation_key,
-            _checked(measurements),
+            figures.checked(measurements),
             state,
             reason,
             plain_json(violation, "violation"),
@@ -192,7 +193,7 @@ class Store:
             state,
             reason,
             dict(values or {}),
-            _checked(measurements),
+            figures.checked(measurements),
             trials.checked_curve(list(curve)),
             kept,
             seconds if is_finite(seconds) else None,
@@ -250,11 +251,11 @@ class Store:
 
     def architecture(self, architecture_id: str) -> ArchitectureRecord:
         """A stored architecture with its measurements. Raises InputError for one that the store lacks."""
-        return self._read(measurements.architecture, architecture_id)
+        return self._read(figures.architecture, architecture_id)
 
     def add_measurements(self, architecture_id: str, measurements: Measurements, trial_id: int | None = None) -> None:
         """Add figures of an architecture, or of one of its trials; one measured again replaces the former."""
-        self._write(_add_measurements, architecture_id, _checked(measurements), trial_id)
+        self._write(figures.add, architecture_id, figures.checked(measurements), trial_id)
 
     def record_profile(self, name: str, content: str) -> str:
         """Keep the text of a hardware profile; its sha256."""
@@ -287,10 +288,3 @@ class Store:
             return work(session, studies.find_id(session, study), *args)
 
         return self._read(run)
-
-
-def _checked(given: Measurements) -> list[Any]:
-    return measurements.checked(given)
-
-
-_add_measurements = measurements.add

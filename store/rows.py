@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,6 +16,7 @@ from space.errors import InputError
 from store.models import ObjectiveRow, Trial, TrialValue
 from store.records import Objective, TrialRow
 
+AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 TRIAL_COLUMNS = (
     Trial.id,
     Trial.study_id,
@@ -58,7 +59,7 @@ def objectives_of(session: Session, study_id: int) -> tuple[Objective, ...]:
 
 
 def values_by_trial(
-    session: Session, trials: Select[Any], objectives: Sequence[Objective]
+    session: Session, trials: AnySelect, objectives: Sequence[Objective]
 ) -> dict[int, dict[str, float | None]]:
     """Objective values of the trials of one study that `trials` selects, by trial id."""
     ids = trials.with_only_columns(Trial.id, maintain_column_froms=True).subquery()
@@ -71,7 +72,7 @@ def values_by_trial(
     return found
 
 
-def trial_rows(session: Session, trials: Select[Any], objectives: Sequence[Objective]) -> list[TrialRow]:
+def trial_rows(session: Session, trials: AnySelect, objectives: Sequence[Objective]) -> list[TrialRow]:
     """The trials of one study that `trials`, a selection of TRIAL_COLUMNS, gives; two statements."""
     values = values_by_trial(session, trials, objectives)
     return [
@@ -79,7 +80,7 @@ def trial_rows(session: Session, trials: Select[Any], objectives: Sequence[Objec
     ]
 
 
-def mappings(session: Session, statement: Select[Any]) -> list[dict[str, Any]]:
+def mappings(session: Session, statement: AnySelect) -> list[dict[str, Any]]:
     """Rows as dicts by column name."""
     return [dict(row) for row in session.execute(statement).mappings()]
 

@@ -110,11 +110,8 @@ def finish(
     ).one()
     clean, reason = checked_values(held.number, state, reason, values, objectives)
     if held.state in FINISHED_STATES:
-        before = dict(
-            session.execute(select(TrialValue.position, TrialValue.value).where(TrialValue.trial_id == trial_id))
-            .tuples()
-            .all()
-        )
+        written = select(TrialValue.position, TrialValue.value).where(TrialValue.trial_id == trial_id)
+        before = {row.position: row.value for row in session.execute(written)}
         if (held.state, held.reason, before) == (state, reason, clean):
             return
         raise StoreError(f"trial {held.number}: is finished already ({held.state}); its result stays as it is")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.tasks.base import Batch, Split, Task
+from nas.tasks.base import SPLITS, Batch, Split, Task
 from nas.tasks.cache import cached
 
 Parts = dict[Split, Batch]
@@ -33,7 +33,10 @@ class ArrayTask(Task):
         return cached(key, self.load)
 
     def prepare(self) -> None:
-        assert self.parts
+        _ = self.parts
+
+    def sizes(self) -> dict[str, int]:
+        return {split: len(self.parts[split][1]) for split in SPLITS}
 
     def augment(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A training batch, changed at random."""

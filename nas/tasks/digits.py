@@ -19,7 +19,9 @@ class Digits(ArrayTask):
     """
 
     class Options(TaskOptions):
-        shift: bool = Field(True, description="move training images by up to one pixel")
+        shift: bool = Field(
+            False, description="move training images by up to one pixel (for trainings of some thousand steps)"
+        )
 
     head = "classifier"
     accepts = {"kind": "image", "shape": [1, 8, 8]}

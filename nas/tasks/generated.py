@@ -44,6 +44,9 @@ class GeneratedTask(Task):
                 return np.concatenate(xs), np.concatenate(ys)
         raise self.error(f"too few different sequences for a {split} part (raise the input's vocab or length)")
 
+    def sizes(self) -> dict[str, int]:
+        return {split: len(self.held_out(split)[1]) for split in SPLITS if split != "train"}
+
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         if split == "train":
             rng = np.random.default_rng([seed, 0])
@@ -60,7 +63,8 @@ class GeneratedTask(Task):
         return cached(key, lambda: self.sample(split, rng, self.options.held_out))
 
     def prepare(self) -> None:
-        assert self.held_out("validation") and self.held_out("test")
+        self.held_out("validation")
+        self.held_out("test")
 
 
 def part_of_rows(x: np.ndarray) -> np.ndarray:

@@ -104,6 +104,12 @@ class ImageFolder(ArrayTask):
                     pixels = np.asarray(
                         image.convert(_MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
                     )
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+            Image.DecompressionBombWarning,
+        ) as error:
             raise self.error(f"{path} can't be read as an image: {error}") from error
         return np.atleast_3d(pixels).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1

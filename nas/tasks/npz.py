@@ -33,7 +33,7 @@ class Npz(ArrayTask):
 
     shorthand = "path"
     head = "classifier"
-    accepts: dict[str, Any] = {}
+    accepts = {}
     preprocessing = "uint8 becomes x / 255; other numbers as they stand"
 
     @classmethod
@@ -82,7 +82,9 @@ class Npz(ArrayTask):
             raise self.error(f"{path} is no readable .npz archive of plain arrays: {error}") from error
         for name in ("x", "y"):
             if name not in arrays:
-                raise self.error(f"{path} has no array {name!r}; it holds {present} (save with np.savez(path, x=x, y=y))")
+                raise self.error(
+                    f"{path} has no array {name!r}; it holds {present} (save with np.savez(path, x=x, y=y))"
+                )
         return arrays
 
     def _examples(self, x: np.ndarray) -> np.ndarray:
@@ -119,8 +121,8 @@ class Npz(ArrayTask):
             return stratified_split(y, 0.15, 0.15)
         if split.shape != y.shape:
             raise self.error(f"split must be [{len(y)}], one part an example; got {list(split.shape)}")
-        named = np.array(SPLITS)[split] if split.dtype.kind in "iu" and not set(np.unique(split)) - {0, 1, 2} else split
-        unknown = sorted({str(name) for name in np.unique(named)} - set(SPLITS))
+        names = dict(enumerate(SPLITS)) if split.dtype.kind in "iu" else {name: name for name in SPLITS}
+        unknown = sorted({str(found) for found in np.unique(split) if found not in names})
         if unknown:
             raise self.error(f"split must hold train, validation or test (or 0, 1, 2); got {unknown[0]!r}")
-        return np.select([named == name for name in SPLITS], range(3))
+        return np.select([split == name for name in names], range(3))

@@ -85,8 +85,7 @@ def _refuse_foreign(connection: Connection, address: Address) -> None:
     foreign = sorted(set(inspect(connection).get_table_names()) & set(Base.metadata.tables))
     if foreign:
         raise StoreError(
-            f"{address}: belongs to another program (it has tables {', '.join(foreign)} that Blockwright did not make); "
-            "give another --store"
+            f"{address}: belongs to another program, which made its tables {', '.join(foreign)}; give another --store"
         )
 
 
