@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from space import Architecture, InputError, NameUnknown, SearchSettings, SearchSpace
 
+_ENUMERATED = 100_000
 _strategies: dict[str, type[Strategy]] = {}
 
 
@@ -41,6 +43,21 @@ class Strategy(ABC):
         self.space = space
         self.directions = tuple(directions)
         self.settings = settings
+        # Draws in vain after which a random search for something new gives up.
+        self.enumerable = space.log10_size <= math.log10(_ENUMERATED) and not any(
+            domain.kind == "float" for domain in space.sites.values()
+        )
+        self.patience = 100 if self.enumerable else 2000
+        self._in_order: Iterator[Architecture] | None = None
+
+    def next_in_order(self, seen: set[str]) -> Architecture | None:
+        """The first architecture, in the order of the file's choices, that isn't in `seen`, which only ever grows.
+
+        None where there is none left, or where the space is too large to go through.
+        """
+        if self._in_order is None:
+            self._in_order = self.space.enumerate() if self.enumerable else iter(())
+        return next((candidate for candidate in self._in_order if candidate.id not in seen), None)
 
     @abstractmethod
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
