@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.loading import load_space
-from nas.measuring import known_untrained, measure_costs, violations
+from nas.measuring import all_constraints, judge, known_untrained, told
 from space import InputError, Measure, SearchSpace
 
 _COUNTED = 20_000
@@ -21,23 +21,23 @@ def check(space: str | Path | SearchSpace, samples: int = 200) -> dict[str, Any]
     `size` is the exact number of architectures where it is small (`exact`), else an upper bound in powers of ten.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
-    measures = [m for m in (Measure("params"), Measure("macs")) if m]
-    measures += [o.measure for o in space.objectives] + [c.measure for c in space.constraints]
-    measures = [m for m in dict.fromkeys(measures) if known_untrained(m)]
+    constraints = all_constraints(space)
+    asked = [Measure("params"), Measure("macs"), *(o.measure for o in space.objectives)]
+    asked += [c.measure for c in constraints]
+    measures = [m for m in dict.fromkeys(asked) if known_untrained(m)]
     drawn = space.sample_many(samples, space.search.seed)
     found: dict[Measure, list[float]] = {m: [] for m in measures}
     missed: dict[str, int] = {}
     feasible, nearest = 0, (math.inf, "")
     for candidate in drawn:
-        values = {m: c.value for m, c in measure_costs(candidate, measures).items()}
-        for measure, value in values.items():
-            found[measure].append(value)
-        wrong = violations(space.constraints, values)
+        costs, wrong = judge(candidate, measures, constraints)
+        for measure, cost in costs.items():
+            found[measure].append(cost.value)
         feasible += not wrong
         for text in wrong:
             missed[text] = missed.get(text, 0) + 1
-        if wrong and sum(wrong.values()) < nearest[0]:
-            nearest = (sum(wrong.values()), "; ".join(f"{t} is missed by {by:.0%}" for t, by in wrong.items()))
+        if wrong:
+            nearest = min(nearest, (sum(wrong.values()), told(wrong)))
     exact, size = _size(space)
     return {
         "choices": len(space.sites),

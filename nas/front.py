@@ -19,7 +19,8 @@ def costs(values: Sequence[Sequence[float]], directions: Sequence[Direction]) ->
 def on_front(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> list[bool]:
     """For each point: True where no other is at least as good everywhere and better somewhere. Equal points stay."""
     points = costs(values, directions)
-    return [not bool(np.any(np.all(points <= point, axis=1) & np.any(points < point, axis=1))) for point in points]
+    front = {tuple(point) for point in _front_of(points)}
+    return [tuple(point) in front for point in points]
 
 
 def hypervolume(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> float:
@@ -35,7 +36,7 @@ def hypervolume(values: Sequence[Sequence[float]], directions: Sequence[Directio
     if not varied.any():
         return 1.0
     scaled = (points[:, varied] - low[varied]) / (high - low)[varied]
-    return float(_dominated(scaled))
+    return float(_dominated(_front_of(scaled)))
 
 
 def _dominated(points: np.ndarray) -> float:
@@ -52,6 +53,12 @@ def _dominated(points: np.ndarray) -> float:
 
 
 def _front_of(points: np.ndarray) -> np.ndarray:
-    points = np.unique(points, axis=0)
-    kept = [p for p in points if not np.any(np.all(points <= p, axis=1) & np.any(points < p, axis=1))]
-    return np.array(kept)
+    """Those that no other dominates, each once. In lexicographic order only an earlier point can dominate."""
+    ordered = np.unique(points, axis=0)
+    kept = np.empty_like(ordered)
+    count = 0
+    for point in ordered:
+        if not np.any(np.all(kept[:count] <= point, axis=1)):
+            kept[count] = point
+            count += 1
+    return kept[:count]

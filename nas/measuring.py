@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from costmodel import cost
-from space import Architecture, Constraint, Measure, all_blocks
+from space import Architecture, Constraint, InputError, Measure, SearchSpace, all_blocks
 
 UNITS = {"latency": "s", "energy": "J", "peak_memory": "B", "weight_bytes": "B", "state_bytes": "B"}
 
@@ -74,3 +74,34 @@ def violations(constraints: Sequence[Constraint], values: dict[Measure, float]) 
         if constraint.measure in values and (by := constraint.violation(values[constraint.measure])) > 0:
             missed[constraint.text] = by
     return missed
+
+
+def judge(
+    architecture: Architecture, measures: Iterable[Measure], constraints: Sequence[Constraint]
+) -> tuple[dict[Measure, Measured], dict[str, float]]:
+    """Costs of a candidate, and what it misses of the constraints that need no training.
+
+    A cost that it doesn't have (decode of a block without a decode step) is a miss by 100 %; there are no costs then.
+    """
+    try:
+        costs = measure_costs(architecture, measures)
+    except InputError as error:
+        return {}, {str(error): 1.0}
+    return costs, violations(constraints, {m: c.value for m, c in costs.items()})
+
+
+def told(missed: dict[str, float]) -> str:
+    """Missed constraints in words; empty where there are none."""
+    return "; ".join(f"{text} is missed by {by:.0%}" for text, by in missed.items())
+
+
+def all_constraints(space: SearchSpace) -> tuple[Constraint, ...]:
+    """The constraints of a file, and the one that its `training.memory_limit` implies.
+
+    What the cost model predicts for a training leaves the process itself out, so who misses this would never fit.
+    """
+    limit = space.training.memory_limit
+    if limit is None:
+        return space.constraints
+    measure = Measure("peak_memory", "x86-core", phase="training", batch=space.training.batch)
+    return (*space.constraints, Constraint(measure, "<=", limit, f"training.memory_limit of {limit / 1e6:g} MB"))

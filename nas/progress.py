@@ -61,14 +61,21 @@ class RunProgress:
         self.bar.update(self.task, completed=done, total=wanted, told=told)
         self._show()
 
-    def trial(self, number: int, state: str, values: dict[str, float], reason: str) -> None:
+    def earlier(self, number: int, values: dict[str, float]) -> None:
+        """A trial that an earlier run completed, within the constraints."""
+        self.found.append((number, [values[str(o)] for o in self.objectives]))
+
+    def trial(self, number: int, state: str, values: dict[str, float], reason: str, feasible: bool) -> None:
         """A trial ended."""
-        if state == "complete":
-            self.found.append((number, [values[str(o)] for o in self.objectives]))
+        if state == "complete" and feasible:
+            self.earlier(number, values)
         if self.live is None:
             shown = "  ".join(f"{name} {measured(name, value)}" for name, value in values.items())
             self.console.print(
-                f"trial {number}: {state}  {shown or reason}", highlight=False, markup=False, soft_wrap=True
+                f"trial {number}: {'  '.join(filter(None, (state, shown, reason)))}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
         self._show()
 

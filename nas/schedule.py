@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.strategies import Proposal, Strategy
+from space import InputError
+
+INFEASIBLE_IN_A_ROW = 2000
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,11 @@ class Schedule:
         outcome = self._outcomes.pop(number)
         self.strategy.tell(memory, outcome.values, outcome.violation)
         return True
+
+
+def none_feasible(count: int, nearest: str) -> InputError:
+    """What to say after that many candidates in a row that miss the constraints."""
+    return InputError(
+        f"none of {count:,} candidates in a row meets the constraints; the nearest so far: {nearest}"
+        " (loosen the constraint, or widen the space)"
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.front import on_front
 from nas.loading import load_space
-from nas.measuring import known_untrained, measure_costs, violations
-from nas.schedule import Outcome, Schedule
-from nas.strategies import make_strategy
+from nas.measuring import all_constraints, judge, known_untrained, told
+from nas.schedule import INFEASIBLE_IN_A_ROW, Outcome, Schedule, none_feasible
+from nas.strategies import make_strategy, search_settings
 from space import Architecture, InputError, SearchSpace
 
 
@@ -51,30 +51,45 @@ def search(
     wrong = {k: d for k, d in objectives.items() if d not in ("max", "min")}
     if wrong or not objectives:
         raise InputError(f"expected objectives such as {{'accuracy': 'max'}}; got {wrong or objectives!r}")
-    updates: dict[str, Any] = {"strategy": strategy, "trials": trials, "seed": seed}
-    settings = space.search.model_copy(update=updates | ({"population": population} if population else {}))
-    schedule = Schedule(make_strategy(strategy, space, list(objectives.values()), settings), lag=1)  # type: ignore[arg-type]
-    measures = [c.measure for c in space.constraints if known_untrained(c.measure)]
+    settings = search_settings(
+        space.search.model_dump(), strategy=strategy, trials=trials, seed=seed, population=population
+    )
+    directions: list[Any] = list(objectives.values())
+    schedule = Schedule(make_strategy(strategy, space, directions, settings), lag=1)
+    constraints = all_constraints(space)
+    measures = [c.measure for c in constraints if known_untrained(c.measure)]
     found: list[SearchTrial] = []
-    refused = 0
-    while len(found) < trials and refused < 2000 and (proposal := schedule.propose()) is not None:
+    refused, nearest = 0, (math.inf, "")
+    while len(found) < trials and (proposal := schedule.propose()) is not None:
         architecture = proposal.architecture
-        known = {m: c.value for m, c in measure_costs(architecture, measures).items()}
-        missed = violations(space.constraints, known)
+        _, missed = judge(architecture, measures, constraints)
         if missed:
             refused += 1
+            nearest = min(nearest, (sum(missed.values()), told(missed)))
+            if refused >= INFEASIBLE_IN_A_ROW:
+                raise none_feasible(refused, nearest[1])
             schedule.refused([0.0] * len(objectives), sum(missed.values()))
             continue
         refused = 0
-        told = evaluate(architecture)
-        for name in objectives:
-            if name not in told or not isinstance(told[name], (int, float)) or not math.isfinite(told[name]):
-                raise InputError(f"evaluate must give a finite number for {name!r}; got {told.get(name)!r}")
-        values = {name: float(told[name]) for name in objectives}
+        values = _checked(evaluate(architecture), objectives)
         number = schedule.oldest
         assert number is not None
         schedule.finished(number, Outcome(tuple(values.values()), 0.0))
         schedule.tell_oldest()
         found.append(SearchTrial(number, architecture, values))
-    flags = on_front([list(t.values.values()) for t in found], list(objectives.values())) if found else []  # type: ignore[arg-type]
+    flags = on_front([list(t.values.values()) for t in found], directions)
     return SearchResult(tuple(found), tuple(t for t, on in zip(found, flags, strict=True) if on))
+
+
+def _checked(told: Any, objectives: Mapping[str, str]) -> dict[str, float]:
+    """What `evaluate` gave, as plain finite floats by objective. Raises InputError."""
+    values = {}
+    for name in objectives:
+        given = told.get(name) if isinstance(told, Mapping) else told
+        try:
+            values[name] = float(given)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            values[name] = math.nan
+        if not math.isfinite(values[name]):
+            raise InputError(f"evaluate must give {{{name!r}: a finite number}}; got {given!r}")
+    return values

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import difflib
 import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.coordinator import Coordinator, Listener
+from nas.coordinator import Coordinator, Listener, needs_training
 from nas.lease import LeaseKeeper
 from nas.loading import default_store, load_space
 from nas.schedule import Schedule
-from nas.strategies import make_strategy
-from space import Architecture, InputError, Measure, Objective, SearchSpace
+from nas.scratch import scratch_folder
+from nas.stopping import Stopped, StopSignals
+from nas.strategies import Strategy, make_strategy, search_settings
+from space import (
+    Architecture,
+    InputError,
+    Measure,
+    NameUnknown,
+    Objective,
+    SearchSettings,
+    SearchSpace,
+    StoreError,
+    StudyLocked,
+)
 from store import Store
 from store import Study as StudyRecord
 
-
-class Stopped(BaseException):
-    """The run was asked to stop (SIGTERM); what is finished is in the store."""
+__all__ = ["RunOptions", "Stopped", "Study", "job_of", "objectives_of", "run", "task_reference"]
 
 
 @dataclass(frozen=True)
@@ -55,33 +65,63 @@ def run(
     """
     chosen = RunOptions(**options)
     space = space if isinstance(space, SearchSpace) else load_space(space)
+    _check_options(chosen)
     address = store or default_store()
     if store is None and "://" not in address:
-        Path(address).parent.mkdir(parents=True, exist_ok=True)
-    with Store(address) as opened, _terminable():
+        _make_folder(Path(address).parent)
+    with StopSignals() as signals, Store(address, sleep=signals.sleep) as opened:
         record, settings = _take_up(opened, space, chosen) if chosen.resume else _begin(opened, space, chosen)
         if listener:
             listener.began(record.name)
         with LeaseKeeper(opened, record.id, chosen.takeover) as lease:
             opened.requeue_running(record.id)
             opened.set_study_status(record.id, "running")
-            status = "failed"
             try:
-                _work(opened, record, space, settings, chosen, listener, lease)
-                status = "finished"
-            except (KeyboardInterrupt, Stopped):
-                status = "stopped"
+                _work(opened, record, space, settings, chosen, listener, lease, signals)
+            except StudyLocked:
+                raise  # Another coordinator speaks for the study now.
+            except BaseException as error:
+                status = "stopped" if isinstance(error, (KeyboardInterrupt, Stopped)) else "failed"
+                with suppress(StoreError):
+                    opened.set_study_status(record.id, status)
                 raise
-            finally:
-                opened.set_study_status(record.id, status)
+            opened.set_study_status(record.id, "finished")
     return Study(record.name, address)
+
+
+def _check_options(chosen: RunOptions) -> None:
+    """Raise InputError for options that no study can run with, before anything is written."""
+    from costmodel import hardware_names
+
+    for name in chosen.hardware:
+        if name not in hardware_names():
+            raise NameUnknown("hardware", name, hardware_names())
+    for what, count in (("trials", chosen.trials), ("workers", chosen.workers), ("threads", chosen.threads)):
+        if count is not None and count < 1:
+            raise InputError(f"expected {what} of at least 1; got {count}")
+    if chosen.device != "auto":
+        from nas.training import pick_device
+
+        pick_device(chosen.device)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be made ({error.strerror}); give --store a file elsewhere") from None
+
+
+def _strategy(space: SearchSpace, search: SearchSettings) -> Strategy:
+    return make_strategy(search.strategy, space, [o.direction for o in objectives_of(space)], search)
 
 
 def _begin(store: Store, space: SearchSpace, chosen: RunOptions) -> tuple[StudyRecord, dict[str, Any]]:
     objectives = objectives_of(space)
-    search = space.search.model_copy(
-        update={k: v for k in ("strategy", "trials", "seed") if (v := getattr(chosen, k)) is not None}
+    search = search_settings(
+        space.search.model_dump(), strategy=chosen.strategy, trials=chosen.trials, seed=chosen.seed
     )
+    _strategy(space, search)
     settings = {
         "search": search.model_dump(),
         "training": space.training.model_dump(),
@@ -113,61 +153,72 @@ def _take_up(store: Store, space: SearchSpace, chosen: RunOptions) -> tuple[Stud
             raise InputError(
                 f"study {record.name!r} began with {key} {settings['search'][key]!r}; it can't go on with {asked!r}"
             )
-    if chosen.trials is not None:
-        settings["search"] = settings["search"] | {"trials": chosen.trials}
+    settings["search"] = search_settings(settings["search"], trials=chosen.trials).model_dump()
+    settings["hardware"] = list(dict.fromkeys((*settings["hardware"], *chosen.hardware)))
     return record, settings
 
 
 def _latest(store: Store, space: SearchSpace) -> StudyRecord:
     """The newest study that began with this file's name."""
-    named = [s for s in store.studies() if store.study(s.id).space_sha256 == space.sha256]
+    studies = store.studies()
+    named = [s for s in studies if store.study(s.id).space_sha256 == space.sha256]
     if not named:
-        named = [s for s in store.studies() if s.name == space.name or s.name.startswith(f"{space.name}-")]
+        named = [s for s in studies if re.fullmatch(re.escape(space.name) + r"(-\d+)?", s.name)]
     if not named:
         raise InputError(f"there is no study of {space.name!r} to resume; leave --resume out to begin one")
-    return store.study(max(named, key=lambda s: s.created_at).id)
+    return store.study(max(named, key=lambda s: s.id).id)
 
 
 def _work(
-    store: Store, record: StudyRecord, space: SearchSpace, settings: dict[str, Any],
-    chosen: RunOptions, listener: Listener | None, lease: LeaseKeeper,
+    store: Store, record: StudyRecord, space: SearchSpace, settings: dict[str, Any], chosen: RunOptions,
+    listener: Listener | None, lease: LeaseKeeper, signals: StopSignals,
 ) -> None:  # fmt: skip
     from nas.executors import make_executor
 
-    search = type(space.search).model_validate(settings["search"])
-    objectives = objectives_of(space)
-    strategy = make_strategy(search.strategy, space, [o.direction for o in objectives], search)
+    search = search_settings(settings["search"])
     training = settings["training"]
-    scratch = store.artifact_root / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
 
-    def make_job(architecture: Architecture) -> dict[str, Any]:
-        return job_of(
-            architecture, settings, chosen.device, str(scratch / f"{record.id}-{architecture.id}.safetensors")
+    def check() -> None:
+        signals.check()
+        lease.check()
+
+    with signals.interruptible():  # Imports torch.
+        strategy = _strategy(space, search)
+        executor = make_executor(
+            "inline" if chosen.workers == 1 else "process",
+            workers=chosen.workers,
+            threads=chosen.threads,
+            wall_limit_s=training["wall_limit"],
+            memory_limit_bytes=training["memory_limit"],
         )
-
-    with make_executor(
-        "inline" if chosen.workers == 1 else "process",
-        workers=chosen.workers,
-        threads=chosen.threads,
-        wall_limit_s=training["wall_limit"],
-        memory_limit_bytes=training["memory_limit"],
-    ) as executor:
+    with executor, scratch_folder(store.artifact_root) as scratch:
         coordinator = Coordinator(
-            space, store, record, Schedule(strategy, settings["lag"]), executor, make_job, objectives,
-            search.trials, settings["hardware"], listener, lease.check,
-        )  # fmt: skip
+            space,
+            store,
+            record,
+            Schedule(strategy, settings["lag"]),
+            executor,
+            lambda a: job_of(a, settings, chosen.device, str(scratch / f"{a.id}.safetensors")),
+            objectives_of(space),
+            search.trials,
+            settings["hardware"],
+            listener,
+            check=check,
+            may_write=lease.check,
+            interruptible=signals.interruptible,
+        )
         coordinator.resume()
         coordinator.run()
 
 
 def objectives_of(space: SearchSpace) -> tuple[Objective, ...]:
     """The file's objectives, or the task's own where it names none. Raises InputError where there is neither."""
-    metrics = any(not o.measure.is_cost and not o.measure.is_structural for o in space.objectives)
-    if space.objectives and (space.task is not None or not metrics):
+    if space.task is None and (not space.objectives or needs_training(space.objectives, space.constraints)):
+        raise InputError(
+            f"{space.file}: nothing to train on; give it a `task:`, or objectives and constraints that are costs"
+        )
+    if space.objectives:
         return space.objectives
-    if space.task is None:
-        raise InputError(f"{space.file}: nothing to search for; give it a `task:`, or `objectives:` that are costs")
     from nas.tasks import DIRECTIONS, make_task
 
     primary = make_task(space.task, space.input, base=Path(space.file).parent).primary
@@ -196,24 +247,6 @@ def job_of(
         "weights_path": weights_path,
         "split": "validation",
     }
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into Stopped while inside (main thread only)."""
-
-    def stop(signum: int, frame: Any) -> None:
-        raise Stopped
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # Not the main thread.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Study:

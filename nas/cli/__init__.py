@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that suggests the nearest verb and points at the help."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message:
+        if message.startswith("argument COMMAND: invalid choice: "):
             from space.errors import did_you_mean
 
             given = message.split("invalid choice: ")[1].split(" (")[0].strip("'\"")
@@ -55,7 +55,9 @@ def parser(verb: str | None = None) -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 a run failed, 2 bad input)."""
     given = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in given if word in VERBS), None)
+    verb = next(
+        (w for before, w in zip(["", *given], given, strict=False) if w in VERBS and before != "--plugins"), None
+    )
     args = parser(verb).parse_args(given)
     if args.version:
         import nas
@@ -69,25 +71,30 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         _plugins(args.plugins)
-        return importlib.import_module(f"nas.cli.{args.verb}").run(args) or 0
+        status = importlib.import_module(f"nas.cli.{args.verb}").run(args) or 0
+        sys.stdout.flush()
+        return status
+    except SpaceError as error:
+        return _refuse(args, [str(p) for p in error.problems], 2)
     except InputError as error:
-        problems = [str(p) for p in error.problems] if isinstance(error, SpaceError) else [str(error)]
-        return _refuse(args, problems, 2)
+        return _refuse(args, [str(error)], 2)
     except BlockwrightError as error:
         return _refuse(args, [str(error)], 1)
     except KeyboardInterrupt:
-        print("stopped; --resume goes on", file=sys.stderr)
-        return 130
+        return _refuse(args, ["stopped"], 130)
     except BrokenPipeError:
+        # Who read the output has seen enough; nothing is left to be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _refuse(args, [f"{error.filename or args.verb}: {error.strerror or error}"], 1)
 
 
 def _refuse(args: argparse.Namespace, problems: list[str], status: int) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if getattr(args, "json", False):
-        print(json.dumps({"error": problems}))
+        print(json.dumps({"error": problems}), flush=True)
     return status
 
 

@@ -7,8 +7,17 @@ import argparse
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; got {text!r}")
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}; got {text!r}")
     return int(text)
 
 
@@ -21,11 +30,7 @@ def add_trial(parser: argparse.ArgumentParser) -> None:
 
 
 def _trial(text: str) -> int | None:
-    if text == "best":
-        return None
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a trial's number, or `best`; got {text!r}")
-    return int(text)
+    return None if text == "best" else natural(text)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

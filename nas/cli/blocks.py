@@ -41,6 +41,6 @@ def run(args: argparse.Namespace) -> None:
     say(told["text"])
     if told["options"]:
         say()
-        rows = [(n, o["type"], o["default"], o["description"]) for n, o in told["options"].items()]
-        print_table(["option", "type", "default", "meaning"], rows)
+        options = [(n, o["type"], o["default"], o["description"]) for n, o in told["options"].items()]
+        print_table(["option", "type", "default", "meaning"], options)
     say(f"\n{told['snippet']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nas.cli.arguments import add_situation, add_store
+from nas.cli.arguments import add_situation, add_store, natural
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("architecture", metavar="ARCH_OR_SPACE", help="architecture or space file, or STUDY:TRIAL")
     add_situation(parser)
     parser.add_argument("--by", choices=("operator", "block"), help="where the cost lies")
-    parser.add_argument("--seed", type=int, default=0, help="which candidate of a space is priced (default 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="which candidate of a space is priced (default 0)")
     add_store(parser)
 
 
@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
         found = found.sample(args.seed)
     told = cost(found, args.hardware, phase=args.phase, batch=args.batch, length=args.length)
     if args.json:
-        rows = {name: told.by(args.by, name) for name in args.hardware} if args.by else None
-        print_json(told.to_json() | ({"by": rows} if rows is not None else {}))
+        parts = {"by": {name: told.by(args.by, name) for name in args.hardware}} if args.by else {}
+        print_json(told.to_json() | parts)
         return
     summary = told.to_json()
     say(f"architecture {summary['architecture'][:12]}, {args.phase}, batch {args.batch}")

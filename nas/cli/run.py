@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from nas.cli.arguments import add_store, positive
+from nas.cli.arguments import add_store, natural, positive
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=positive, metavar="N", help="trained candidates (default: the file's)")
     parser.add_argument("--strategy", metavar="NAME", help="search strategy (default: the file's)")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="seed of the search and the trainings (default: the file's)"
+        "--seed", type=natural, metavar="N", help="seed of the search and the trainings (default: the file's)"
     )
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="worker processes (default 1: in this process)"
@@ -62,20 +62,26 @@ def run(args: argparse.Namespace) -> int:
         status = 143 if isinstance(stop, Stopped) else 130
         print("stopped; `nas run --resume` goes on", file=sys.stderr)
     if progress.study is None:
+        if args.json:
+            print_json({"error": ["stopped before the study began"]})
         return status
     study = nas.Study(progress.study, address)
     summary = study.summary()
+    if not summary["trials"]["complete"]:
+        status = status or 1
+    if not args.json:
+        print_front(study)
+        counts = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
+        say(f"\nstudy {study.name}: {counts}")
+        if not summary["trials"]["complete"]:
+            say("no trial completed; `nas show` tells why one failed")
     exported = None
     if args.export and not status and summary["front"]:
         exported = export_trial(study.address, study.name, None, Path(args.export), overwrite=True)
     if args.json:
-        print_json(
-            summary | ({"export": {"folder": str(exported.folder), "scores": exported.scores}} if exported else {})
-        )
+        parts = {"export": {"folder": str(exported.folder), "scores": exported.scores}} if exported else {}
+        print_json(summary | parts)
         return status
-    print_front(study)
-    counts = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
-    say(f"\nstudy {study.name}: {counts}")
     if exported:
         print_export(exported)
     if summary["front"]:
@@ -87,7 +93,4 @@ def run(args: argparse.Namespace) -> int:
         if not exported:
             say(f"  nas export {named} {best} --out exports/{named}-{best}{where}")
         say(f"  nas dashboard{where}")
-    if not summary["trials"]["complete"]:
-        say("no trial completed; `nas show` tells why one failed")
-        return status or 1
     return status

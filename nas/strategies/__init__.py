@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nas.strategies.base import Proposal, Strategy, make_strategy, strategy_names
+from nas.strategies.base import Proposal, Strategy, make_strategy, search_settings, strategy_names
 
-__all__ = ["Proposal", "Strategy", "make_strategy", "strategy_names"]
+__all__ = ["Proposal", "Strategy", "make_strategy", "search_settings", "strategy_names"]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from space import Architecture, NameUnknown, SearchSettings, SearchSpace
+from pydantic import ValidationError
 
+from space import Architecture, InputError, NameUnknown, SearchSettings, SearchSpace
+
+_ENUMERATED = 100_000
 _strategies: dict[str, type[Strategy]] = {}
 
 
@@ -39,11 +43,27 @@ class Strategy(ABC):
         self.space = space
         self.directions = tuple(directions)
         self.settings = settings
+        # Draws in vain after which a random search for something new gives up.
+        self.enumerable = space.log10_size <= math.log10(_ENUMERATED) and not any(
+            domain.kind == "float" for domain in space.sites.values()
+        )
+        self.patience = 100 if self.enumerable else 2000
+        self._in_order: Iterator[Architecture] | None = None
+
+    def next_in_order(self, seen: set[str]) -> Architecture | None:
+        """The first architecture, in the order of the file's choices, that isn't in `seen`, which only ever grows.
+
+        None where there is none left, or where the space is too large to go through.
+        """
+        if self._in_order is None:
+            self._in_order = self.space.enumerate() if self.enumerable else iter(())
+        return next((candidate for candidate in self._in_order if candidate.id not in seen), None)
 
     @abstractmethod
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
         """A candidate whose id isn't in `seen`; None where the space has no more."""
 
+    @abstractmethod
     def replay(self, number: int, memory: dict[str, Any]) -> None:
         """Take note that this proposal was made in an earlier run."""
 
@@ -97,3 +117,13 @@ def make_strategy(
     if name not in _strategies:
         raise NameUnknown("strategy", name, _strategies)
     return _strategies[name](space, directions, settings)
+
+
+def search_settings(given: Mapping[str, Any], **asked: Any) -> SearchSettings:
+    """Settings with some of them replaced (None: as given). Raises InputError."""
+    try:
+        return SearchSettings.model_validate({**given, **{k: v for k, v in asked.items() if v is not None}})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        told = wrong["msg"].removeprefix("Input should be ")
+        raise InputError(f"{wrong['loc'][0]}: expected {told}; got {wrong['input']!r}") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from nas.strategies.base import Proposal, Strategy, strategy
-from space import Architecture, SearchSettings, SearchSpace
+from space import Architecture, InputError, SearchSettings, SearchSpace
 
 
 @strategy("grid")
@@ -17,6 +17,9 @@ class Grid(Strategy):
         self, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
     ) -> None:
         super().__init__(space, directions, settings)
+        floats = [site for site, domain in space.sites.items() if domain.kind == "float"]
+        if floats:
+            raise InputError(f"{floats[0]}: the grid can't go through a float range; give it a `choice`")
         self._all: Iterator[Architecture] = space.enumerate()
 
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
@@ -24,6 +27,9 @@ class Grid(Strategy):
             if candidate.id not in seen:
                 return Proposal(candidate, {})
         return None
+
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        """The grid goes past every candidate seen."""
 
     def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
         """The grid is fixed."""

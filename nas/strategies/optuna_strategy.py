@@ -24,7 +24,6 @@ from space import Architecture, SearchSettings, SearchSpace
 from space.spec import Domain, Pick
 
 _MUTATIONS = 64
-_EXHAUSTED_AFTER = 2000
 
 
 class OptunaStrategy(Strategy):
@@ -36,7 +35,9 @@ class OptunaStrategy(Strategy):
         super().__init__(space, directions, settings)
         self.distributions = {site: _distribution(domain) for site, domain in space.sites.items()}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        full = ["maximize" if d == "max" else "minimize" for d in self.directions]
+        full: list[Literal["minimize", "maximize"]] = [
+            "maximize" if d == "max" else "minimize" for d in self.directions
+        ]
         self.study = optuna.create_study(directions=full or ["minimize"], sampler=self.sampler(0))
 
     @abstractmethod
@@ -51,7 +52,7 @@ class OptunaStrategy(Strategy):
         attributes = dict(self.study.get_trials(deepcopy=False)[-1].system_attrs)
         self.study.tell(trial, state=TrialState.FAIL)
         genome = {site: _value(domain, params[site]) for site, domain in self.space.sites.items()}
-        found = _unseen(self.space, genome, seen, random.Random(seed))
+        found = self._unseen(genome, seen, random.Random(seed))
         if found is None:
             return None
         architecture, genome = found
@@ -69,33 +70,29 @@ class OptunaStrategy(Strategy):
             )
         )
 
+    def _unseen(
+        self, genome: dict[str, Pick], seen: set[str], rng: random.Random
+    ) -> tuple[Architecture, dict[str, Pick]] | None:
+        """The candidate of a genome or, where its id is known already, of one near it, then of any; None: no more."""
+        sites = self.space.sites
+        candidate = self.space.decode(genome)
+        for draw in range(_MUTATIONS + self.patience):
+            if candidate.id not in seen:
+                return candidate, genome
+            active = list(candidate.picks) if draw < _MUTATIONS else list(sites)
+            if not active:
+                return None
+            changed = [active[rng.randrange(len(active))]] if draw < _MUTATIONS else active
+            genome = genome | {site: _draw(sites[site], rng) for site in changed}
+            candidate = self.space.decode(genome)
+        left = self.next_in_order(seen)
+        return (left, genome | left.picks) if left else None
+
 
 def derived_seed(seed: int, number: int) -> int:
     """A seed of 31 bits for one candidate of a study."""
     digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _unseen(
-    space: SearchSpace, genome: dict[str, Pick], seen: set[str], rng: random.Random
-) -> tuple[Architecture, dict[str, Pick]] | None:
-    """The candidate of a genome or, where its id is known already, of one near it, then of any; None: no more."""
-    candidate = space.decode(genome)
-    for _ in range(_MUTATIONS):
-        if candidate.id not in seen:
-            return candidate, genome
-        active = list(candidate.picks)
-        if not active:
-            return None
-        site = active[rng.randrange(len(active))]
-        genome = genome | {site: _draw(space.sites[site], rng)}
-        candidate = space.decode(genome)
-    for _ in range(_EXHAUSTED_AFTER):
-        if candidate.id not in seen:
-            return candidate, genome
-        genome = {site: _draw(domain, rng) for site, domain in space.sites.items()}
-        candidate = space.decode(genome)
-    return None
 
 
 def _draw(domain: Domain, rng: random.Random) -> Pick:

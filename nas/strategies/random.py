@@ -15,9 +15,13 @@ class Random(Strategy):
 
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
         seed = derived_seed(self.settings.seed, number)
-        for candidate in self.space.stream(seed, set(seen), patience=2000):
+        for candidate in self.space.stream(seed, set(seen), self.patience):
             return Proposal(candidate, {})
-        return None
+        left = self.next_in_order(seen)
+        return Proposal(left, {}) if left else None
+
+    def replay(self, number: int, memory: dict[str, Any]) -> None:
+        """Random search learns nothing."""
 
     def tell(self, memory: dict[str, Any], values: Sequence[float], violation: float) -> None:
         """Random search learns nothing."""
