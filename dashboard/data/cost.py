@@ -23,7 +23,9 @@ SHOWN = 24
 
 def counts_rows(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, value with unit) of the counts in `Cost.to_json()`; a state of zero is left out."""
-    return [(title, measured(name, told[name])) for name, title in COUNTS.items() if name != "state_bytes" or told[name]]
+    return [
+        (title, measured(name, told[name])) for name, title in COUNTS.items() if name != "state_bytes" or told[name]
+    ]
 
 
 def device_table(told: Mapping[str, Any]) -> pd.DataFrame:
