@@ -14,9 +14,8 @@ import streamlit as st
 
 from dashboard.connection import address, store
 from dashboard.data.studies import is_live
-from dashboard.data.trials import composition
-from nas.units import unit_of
-from store import Measurement, Points, Study, StudySummary, TrialRecord
+from dashboard.data.trials import Told, composition
+from store import Measurement, Objective, Points, Study, StudySummary, TrialRecord, TrialRow
 
 KEPT = 32
 
@@ -67,14 +66,15 @@ def _counts(where: str, study_id: int, updated_at: float) -> dict[str, int]:
     return next(s.counts for s in store().studies() if s.id == study_id)
 
 
-def compositions(ids: tuple[str, ...]) -> dict[str, str]:
-    """Architecture id -> its blocks in a line."""
-    return {one: _composition(address(), one) for one in ids}
+def told(ids: tuple[str, ...]) -> dict[str, Told]:
+    """Architecture id -> its counts and its blocks in a line."""
+    return {one: _told(address(), one) for one in ids}
 
 
 @st.cache_data(max_entries=2_000, show_spinner=False)
-def _composition(where: str, architecture_id: str) -> str:
-    return composition(store().architecture(architecture_id).document)
+def _told(where: str, architecture_id: str) -> Told:
+    found = store().architecture(architecture_id)
+    return Told(found.params, found.macs, composition(found.document))
 
 
 def trial(of: Study, number: int) -> TrialRecord:
@@ -82,11 +82,15 @@ def trial(of: Study, number: int) -> TrialRecord:
     return store().trial(of.id, number)
 
 
-def front_numbers(of: Study) -> list[int]:
-    """Trials on the front, the first objective's best first."""
-    first = of.objectives[0]
-    rows = sorted(store().front(of.id), key=lambda r: r.values.get(first.name) or 0.0, reverse=first.direction == "max")
-    return [row.number for row in rows]
+def front(of: Study) -> list[TrialRow]:
+    """Trials on the front over the study's objectives, the first objective's best first."""
+    return _front(address(), of.id, of.updated_at, of.objectives[0])
+
+
+@st.cache_data(max_entries=KEPT, show_spinner=False)
+def _front(where: str, study_id: int, updated_at: float, first: Objective) -> list[TrialRow]:
+    rows = store().front(study_id)
+    return sorted(rows, key=lambda r: r.values.get(first.name) or 0.0, reverse=first.direction == "max")
 
 
 @st.cache_data(max_entries=KEPT, show_spinner=False)
@@ -100,7 +104,7 @@ def cost(document: str, hardware: tuple[str, ...], phase: str, batch: int, lengt
     )
     return {
         "total": told.to_json(),
-        **{what: {name: told.by(what, name) for name in hardware} for what in ("block", "operator")},  # type: ignore[arg-type]
+        **{what: {name: told.by(what, name) for name in hardware} for what in ("block", "operator")},
     }
 
 
@@ -138,8 +142,3 @@ def devices(measurements: tuple[Measurement, ...]) -> list[str]:
 
     used = dict.fromkeys(m.hardware for m in measurements if m.hardware)
     return [*used, *(name for name in hardware_names() if name not in used)]
-
-
-def unit(name: str) -> str:
-    """SI unit of a measurement."""
-    return unit_of(name)

@@ -23,11 +23,11 @@ NEEDED = ("streamlit", "plotly", "pandas")
 STARTING_S = 60.0
 STOPPING_S = 5.0
 APP = Path(__file__).with_name("app.py")
+# A page of another site must not reach this server by a name of its own that points at this machine.
+ALLOWED = (HOST, "localhost")
 OPTIONS = {
     "server.address": HOST,
     "browser.serverAddress": HOST,
-    # A page of another site must not reach this server by a name of its own that points at this machine.
-    "server.allowedHosts": f"{HOST},localhost",
     "server.fileWatcherType": "none",
     "server.enableStaticServing": "false",
     "server.showEmailPrompt": "false",
@@ -37,8 +37,9 @@ OPTIONS = {
     "client.toolbarMode": "minimal",
     "logger.hideWelcomeMessage": "true",
     "logger.level": "warning",
+    "theme.metricValueFontSize": "1.35rem",
     "theme.light.primaryColor": "#0f766e",
-    "theme.dark.primaryColor": "#2dd4bf",
+    "theme.dark.primaryColor": "#12988b",
     "theme.light.secondaryBackgroundColor": "#f4f7f7",
     "theme.dark.backgroundColor": "#14181b",
     "theme.dark.secondaryBackgroundColor": "#1d2327",
@@ -68,6 +69,7 @@ def command(port: int, browser: bool) -> list[str]:
     return [
         *(sys.executable, "-m", "streamlit", "run", str(APP)),
         *(f"--{name}={value}" for name, value in options.items()),
+        *(f"--server.allowedHosts={name}" for name in ALLOWED),
     ]
 
 

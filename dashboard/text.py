@@ -63,12 +63,15 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def common_unit(values: Iterable[float], unit: str) -> tuple[float, str]:
-    """(SI value of one friendly unit, its name) in which a column or an axis of such values reads best."""
+def common_unit(values: Iterable[float], unit: str, share: float = 0.5) -> tuple[float, str]:
+    """(SI value of one friendly unit, its name) in which a column or an axis of such values reads best.
+
+    The unit suits the value at `share` of the way from the smallest to the largest.
+    """
     sizes = sorted(abs(v) for v in values if v is not None and math.isfinite(v) and v != 0)
     if not unit or not sizes:
         return 1.0, "" if unit == "count" else unit
-    typical = sizes[len(sizes) // 2]
+    typical = sizes[min(int(len(sizes) * share), len(sizes) - 1)]
     one = float(f"1e{3 * math.floor(math.log10(typical) / 3 + 1e-12)}")
     found = re.fullmatch(r"([\d.e+-]+?)\s*([A-Za-z]*)", quantity(one, unit))
     assert found is not None, quantity(one, unit)

@@ -64,7 +64,7 @@ def diagram(graph: nx.DiGraph, shares: dict[str, float] | None = None) -> Diagra
                     "shapes": f"{told['in_shape']} → {told['out_shape']}",
                     "x": left + lane[name] - low + 0.5,
                     "y": top[rank[name]] + tall / 2,
-                    "width": 0.16 if told["kind"] == "join" else 0.8,
+                    "width": 0.085 if told["kind"] == "join" else 0.8,
                     "height": tall - (0.36 if told["kind"] == "join" else 0.28),
                     "share": share if told["kind"] != "join" else 0.0,
                     "column": columns.index(ranks),

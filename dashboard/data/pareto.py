@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from dashboard.data.axes import Axis
-from dashboard.text import common_unit, with_unit
 from space.errors import InputError
 from store import Points
 
@@ -110,15 +109,26 @@ def opens_in_log(values: np.ndarray) -> bool:
     return len(values) > 1 and float(values.min()) > 0 and float(values.max() / values.min()) >= SPREAD
 
 
-def values_table(points: Points, axes: Sequence[Axis], rows: np.ndarray | None = None) -> pd.DataFrame:
-    """`trial` and one column an axis, each in the unit that reads best (named in its header), best first."""
-    chosen = np.arange(len(points.numbers)) if rows is None else np.flatnonzero(rows)
-    columns: dict[str, np.ndarray] = {"trial": points.numbers[chosen]}
-    for axis in axes:
-        values = points.values[chosen, points.axes.index(axis.name)]
-        factor, unit = common_unit(values, axis.unit)
-        columns[with_unit(axis.title, unit)] = values / factor
-    table = pd.DataFrame(columns)
-    if axes and len(table.columns) > 1:
-        table = table.sort_values(table.columns[1], ascending=axes[0].direction != "max", kind="stable")
-    return table.reset_index(drop=True)
+def near_front(table: pd.DataFrame, log_x: bool, log_y: bool, margin: float = 0.6) -> np.ndarray:
+    """bool [N]: points not further from the front, on either axis, than `margin` of the front's own span.
+
+    All True without a front, or where it is a single value on both axes.
+    """
+    near = np.ones(len(table), dtype=bool)
+    front = (table["on_front"] | table["step"]).to_numpy()
+    if not front.any():
+        return near
+    for column, log in (("x", log_x), ("y", log_y)):
+        values = table[column].to_numpy(dtype=float)
+        if log:
+            values = np.log10(np.where(values > 0, values, np.nan))
+        low, high = np.nanmin(values[front]), np.nanmax(values[front])
+        if high > low:
+            near &= (values >= low - margin * (high - low)) & (values <= high + margin * (high - low))
+    return near | front
+
+
+def opens_zoomed(table: pd.DataFrame, log_x: bool, log_y: bool) -> bool:
+    """True where a few far trials would squeeze the front: some lie far from it, but not half of all."""
+    near = near_front(table, log_x, log_y)
+    return bool(0 < (~near).sum() < 0.5 * len(table))

@@ -10,14 +10,14 @@ from dashboard.text import ago, clipped
 from nas.units import measured
 from store import Lease, StudySummary
 
-COLUMNS = ["study", "status", "complete", "open", "infeasible", "failed", "objectives", "best", "last activity"]
+COLUMNS = ["study", "status", "complete", "open", "infeasible", "failed", "last activity", "best of each objective"]
 ARROWS = {"max": "↑", "min": "↓"}
 
 
 def studies_table(summaries: Sequence[StudySummary], live: Collection[int], now: float) -> pd.DataFrame:
     """One row a study, in the order given. `live` holds the ids of studies whose coordinator is at work.
 
-    `open` counts queued and running trials, `failed` also diverged and pruned ones; `best` is by objective.
+    `open` counts queued and running trials, `failed` also diverged and pruned ones.
     """
     rows = [
         (
@@ -27,9 +27,10 @@ def studies_table(summaries: Sequence[StudySummary], live: Collection[int], now:
             s.counts.get("queued", 0) + s.counts.get("running", 0),
             s.counts.get("infeasible", 0),
             sum(s.counts.get(state, 0) for state in ("failed", "diverged", "pruned")),
-            ",  ".join(f"{clipped(o.name)} {ARROWS[o.direction]}" for o in s.objectives),
-            ",  ".join(measured(name, value) for name, value in s.best.items()),
             ago(now - s.last_activity),
+            "   ".join(
+                f"{clipped(o.name)} {ARROWS[o.direction]} {measured(o.name, s.best.get(o.name))}" for o in s.objectives
+            ),
         )
         for s in summaries
     ]

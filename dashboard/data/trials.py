@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from dashboard.text import clipped, common_unit, duration, with_unit
-from nas.units import measured, quantity, unit_of
+from nas.units import measured, unit_of
 from store import Objective, TrialRecord, TrialRow
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of an architecture in a line: its counts, and its blocks as `composition` gives them."""
+
+    params: float | None = None
+    macs: float | None = None
+    blocks: str = ""
+
 
 PLUMBING = ("to_grid", "to_sequence", "identity")
 
@@ -24,12 +35,33 @@ def trials_table(rows: Sequence[TrialRow], objectives: Sequence[Objective]) -> p
         "front": ["●" if r.on_front else "" for r in rows],
     }
     for objective in objectives:
-        values = [r.values.get(objective.name) for r in rows]
-        factor, unit = common_unit([v for v in values if v is not None], unit_of(objective.name))
-        columns[with_unit(objective.name, unit)] = [None if v is None else v / factor for v in values]
+        _add_column(columns, objective.name, [r.values.get(objective.name) for r in rows])
     columns["time"] = [duration(r.seconds) for r in rows]
     columns["reason"] = [clipped(r.reason) for r in rows]
     return pd.DataFrame(columns)
+
+
+def front_table(rows: Sequence[TrialRow], objectives: Sequence[Objective], told: Mapping[str, Told]) -> pd.DataFrame:
+    """`trial`, each objective and count in the unit that reads best (named in its header), `blocks`.
+
+    The first objective's best first. `told` is by architecture id.
+    """
+    first = objectives[0]
+    best = sorted(rows, key=lambda r: r.values.get(first.name) or 0.0, reverse=first.direction == "max")
+    columns: dict[str, list[Any]] = {"trial": [r.number for r in best]}
+    for objective in objectives:
+        _add_column(columns, objective.name, [r.values.get(objective.name) for r in best])
+    known = [told.get(r.architecture_id, Told()) for r in best]
+    for name in ("params", "macs"):
+        if name not in {o.name for o in objectives}:
+            _add_column(columns, name, [getattr(one, name) for one in known])
+    columns["blocks"] = [one.blocks for one in known]
+    return pd.DataFrame(columns)
+
+
+def _add_column(columns: dict[str, list[Any]], name: str, values: list[float | None]) -> None:
+    factor, unit = common_unit([v for v in values if v is not None], unit_of(name))
+    columns[with_unit(name, unit)] = [None if v is None else v / factor for v in values]
 
 
 def values_rows(trial: TrialRecord) -> list[tuple[str, str]]:
@@ -76,14 +108,14 @@ def composition(document: str | dict[str, Any]) -> str:
 def _count(value: Any, times: int, counts: Counter[str]) -> bool:
     """Count the leaf blocks inside; True where there was a block."""
     if isinstance(value, list):
-        return any([_count(inner, times, counts) for inner in value])
+        return sum(_count(inner, times, counts) for inner in value) > 0
     if not isinstance(value, dict) or len(value) != 1:
         return False
     ((kind, options),) = value.items()
     if not isinstance(options, dict):
         return False
     inside = times * options["times"] if kind == "repeat" and isinstance(options.get("times"), int) else times
-    holds = any([_count(inner, inside, counts) for name, inner in sorted(options.items(), key=_mixer_first)])
+    holds = sum(_count(inner, inside, counts) for _, inner in sorted(options.items(), key=_mixer_first)) > 0
     if not holds and kind not in PLUMBING and not kind.endswith("_norm"):
         counts[clipped(kind, 40)] += times
     return True
@@ -91,8 +123,3 @@ def _count(value: Any, times: int, counts: Counter[str]) -> bool:
 
 def _mixer_first(option: tuple[str, Any]) -> bool:
     return option[0] == "channel"
-
-
-def size_text(count: int) -> str:
-    """Bytes with their unit."""
-    return quantity(float(count), "B")

@@ -12,7 +12,7 @@ from nas.units import quantity
 
 def bars_figure(table: pd.DataFrame) -> go.Figure:
     """Latency of each row of `block_table` or `operator_table` as a bar, in the order of the table."""
-    factor, unit = common_unit(table["latency_s"], "s")
+    factor, unit = common_unit(table["latency_s"], "s", share=1.0)
     names = [plotly(label, 44) for label in table["label"]]
     hover = [
         f"<b>{name}</b><br>{plotly(quantity(row.latency_s, 's'))}, {row.share:.1%} of the latency".replace("%", "&#37;")

@@ -10,16 +10,17 @@ from dashboard.data.diagram import Diagram
 from dashboard.figures.style import ACCENT, GREY, LINE, plain, soft
 from dashboard.text import plotly
 
-ROW = 44
+ROW = 48
 """Pixels of a row."""
 
 
-def diagram_figure(drawing: Diagram, about: Mapping[str, str] | None = None) -> go.Figure:
+def diagram_figure(drawing: Diagram, about: Mapping[str, str] | None = None, dark: bool = False) -> go.Figure:
     """Blocks as boxes, the flow from top to bottom, residual ways at their side; a box is filled by its cost share.
 
     `about` tells what a kind of block is, for the hover box.
     """
     figure = go.Figure()
+    ink = "#e8ecec" if dark else "#2b3138"
     _add_flow(figure, drawing)
     most = float(drawing.nodes["share"].max()) or 1.0
     for node in drawing.nodes.itertuples():
@@ -32,7 +33,7 @@ def diagram_figure(drawing: Diagram, about: Mapping[str, str] | None = None) -> 
             type="path",
             path=_rounded(x0, y0, x1, y1),
             fillcolor="rgba(0,0,0,0)" if ends else soft(0.05 + 0.5 * node.share / most),
-            line={"color": GREY if ends or node.role == "norm" else ACCENT, "width": 1.2},
+            line={"color": GREY if ends or node.role in ("norm", "topology") else ACCENT, "width": 1.2},
             layer="below",
         )
     joins = drawing.nodes[drawing.nodes["kind"] == "join"]
@@ -40,13 +41,13 @@ def diagram_figure(drawing: Diagram, about: Mapping[str, str] | None = None) -> 
         go.Scatter(
             x=joins["x"], y=joins["y"], mode="markers+text", text=[plotly(t) for t in joins["label"]],
             marker={"size": 17, "color": "rgba(128,136,140,0.22)", "line": {"color": LINE, "width": 1}},
-            textfont={"size": 12}, hoverinfo="skip",
+            textfont={"size": 12, "color": ink}, hoverinfo="skip",
         )
     )  # fmt: skip
     boxes = drawing.nodes[drawing.nodes["kind"] != "join"]
     figure.add_trace(
         go.Scatter(
-            x=boxes["x"], y=boxes["y"], mode="text", textfont={"size": 12.5},
+            x=boxes["x"], y=boxes["y"] + 0.035 * (boxes["detail"] != ""), mode="text", textfont={"size": 12.5, "color": ink},
             text=[_text(b.label, b.detail) for b in boxes.itertuples()],
             hovertext=[_about(b, (about or {}).get(b.kind, "")) for b in boxes.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.data.axes import Axis
-from dashboard.data.pareto import Bound
+from dashboard.data.pareto import Bound, near_front
 from dashboard.figures.style import ACCENT, GREY, SCALE, WARNING, WARNING_SOFT, plain
 from dashboard.text import common_unit, plotly, with_unit
 from nas.units import quantity
@@ -29,11 +29,13 @@ def pareto_figure(
     bounds: Sequence[Bound] = (),
     selected: int | None = None,
     texts: Mapping[str, str] | None = None,
-    height: int = 520,
+    zoomed: bool = False,
+    height: int = 500,
 ) -> go.Figure:
     """Scatter of `pareto_table`: the front as a step line, the rest faint, constraints as lines with a shaded side.
 
-    Every point carries its trial's number as customdata. `texts` are lines about architectures by id.
+    Every point carries its trial's number as customdata. `texts` are lines about architectures by id. `zoomed` opens
+    the view on the surroundings of the front.
     """
     fx, ux = common_unit(table["x"], x.unit)
     fy, uy = common_unit(table["y"], y.unit)
@@ -49,12 +51,14 @@ def pareto_figure(
         if part.empty:
             return
         if coloured and tint is not None:
+            _add_legend(figure, name, marker)
             marker = marker | {"color": tint["values"][rows.to_numpy()], "coloraxis": "coloraxis"}
         unchanged = {"marker": {"opacity": marker.get("opacity", 1.0)}}
         figure.add_trace(
             scatter(
                 x=part["px"], y=part["py"], mode="markers", name=name, marker=marker, customdata=part["number"],
                 text=hover[rows], hovertemplate="%{text}<extra></extra>", selected=unchanged, unselected=unchanged,
+                showlegend=not (coloured and tint is not None),
             )
         )  # fmt: skip
 
@@ -70,13 +74,14 @@ def pareto_figure(
     _add_ring(figure, table, selected)
     plain(figure, height)
     # A click tells which points it met by the place in their trace; the revision keeps it while new points come.
-    revision = f"{x.name}|{y.name}|{log_x}|{log_y}"
+    revision = f"{x.name}|{y.name}|{log_x}|{log_y}|{zoomed}"
     figure.update_layout(clickmode="event+select", dragmode="zoom", uirevision=revision, selectionrevision=revision)
     if tint is not None:
         figure.update_layout(coloraxis={"colorscale": SCALE, "colorbar": {"title": tint["title"], "thickness": 12}})
+    view = table[near_front(table, log_x, log_y)] if zoomed else table
     ranges = {}
     for key, axis, log, unit, values in (
-        ("x", x, log_x, ux, table["px"]), ("y", y, log_y, uy, table["py"])
+        ("x", x, log_x, ux, view["px"]), ("y", y, log_y, uy, view["py"])
     ):  # fmt: skip
         lines = [b.value / (fx if key == "x" else fy) for b in bounds if b.axis == key]
         ranges[key] = _range(values.to_numpy(), lines, log)
@@ -146,6 +151,11 @@ def _tint(table: pd.DataFrame, colour: Axis | None) -> dict | None:
 def _broken(title: str) -> str:
     """A colour bar's title on several lines, as there is little room beside the bar."""
     return "<br>".join(plotly(part) for part in title.replace("@", " @").replace("(", " (").split(" ") if part)
+
+
+def _add_legend(figure: go.Figure, name: str, marker: dict) -> None:
+    """A legend entry in the plain colour for a trace whose points have colours of their own."""
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, hoverinfo="skip"))
 
 
 def _add_step(figure: go.Figure, table: pd.DataFrame, x: Axis, y: Axis) -> None:

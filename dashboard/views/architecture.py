@@ -26,8 +26,7 @@ EVERY_S = 3.0
 def show() -> None:
     """The page."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        with st.container(width=420):
-            study = choose_study()
+        study = choose_study()
         if study is None:
             return
         number = _choose_trial(study)
@@ -43,7 +42,7 @@ def show() -> None:
 
 def _choose_trial(study: Study) -> int | None:
     """The trial of the address, else the best on the front, else the first; with steps along the front."""
-    front = queries.front_numbers(study)
+    front = [row.number for row in queries.front(study)]
     asked = selected_trial()
     if asked is None:
         if not sum(queries.counts(study).values()):
@@ -102,8 +101,9 @@ def _headline(trial: TrialRecord) -> None:
 def _drawing(trial: TrialRecord, situation: Situation | None) -> None:
     graph = queries.graph(trial.document)
     shares = situation.shares if situation else {}
-    kinds = {kind for _, kind in graph.nodes(data="kind")}
-    figure = diagram_figure(diagram(graph, shares), {kind: queries.about(kind) for kind in sorted(kinds)})
+    kinds: set[str] = {told["kind"] for _, told in graph.nodes(data=True)}
+    about = {kind: queries.about(kind) for kind in sorted(kinds)}
+    figure = diagram_figure(diagram(graph, shares), about, dark=st.context.theme.type == "dark")
     st.plotly_chart(figure, key="diagram", config={"displayModeBar": False}, alt=composition(trial.document))
     shade = (
         f"The fuller a box, the more of the latency on {markdown(situation.device)} it takes. "

@@ -26,7 +26,7 @@ def choose_study() -> Study | None:
     if asked is not None and asked not in names:
         st.warning(f"There is no study {markdown(asked)} in this database.", icon=":material/search_off:")
     before = st.session_state.get("last study")
-    name = linked_select("study", "Study", names, before if before in names else names[0], clipped)
+    name = linked_select("study", "Study", names, before if before in names else names[0], clipped, width=420)
     st.session_state["last study"] = name
     note("study", name)
     return queries.study(name)
@@ -38,8 +38,8 @@ def show_progress(study: Study) -> bool:
     text = status_text(study.status, live)
     counts = queries.counts(study)
     done, wanted = progress(counts, study.settings.get("search", {}).get("trials"))
-    parts = [f"{done} of {wanted} trials"]
-    parts += [f"{counts[s]} {s}" for s in ("infeasible", "failed", "diverged", "pruned") if counts.get(s)]
+    parts = [f"{done:,} of {wanted:,} trials"]
+    parts += [f"{counts[s]:,} {s}" for s in ("infeasible", "failed", "diverged", "pruned") if counts.get(s)]
     if study.hypervolume is not None:
         parts.append(f"hypervolume {study.hypervolume:.4g}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

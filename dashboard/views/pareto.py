@@ -7,11 +7,20 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries
 from dashboard.connection import guarded
 from dashboard.data.axes import Axis, first_choice, plot_axes
-from dashboard.data.pareto import bounds, drawn, opens_in_log, pareto_table, values_table
+from dashboard.data.pareto import (
+    bounds,
+    drawn,
+    near_front,
+    opens_in_log,
+    opens_zoomed,
+    pareto_table,
+)
+from dashboard.data.trials import front_table
 from dashboard.figures.pareto import parallel_figure, pareto_figure
 from dashboard.figures.style import CONFIG
 from dashboard.text import markdown
@@ -29,11 +38,13 @@ LINES = 3_000
 
 def show() -> None:
     """The page."""
-    with st.container(width=420):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         study = choose_study()
+        told = st.container(width="stretch", gap="xxsmall")
     if study is None:
         return
-    body = guarded(lambda: _body(study.name))
+    told.empty()
+    body = guarded(lambda: _body(study.name, told))
     live = queries.live([s for s in queries.studies() if s.id == study.id])
     st.fragment(body, run_every=_pause(study) if live else None)()
 
@@ -43,10 +54,11 @@ def _pause(study: Study) -> float:
     return 3.0 if sum(queries.counts(study).values()) < 20_000 else 15.0
 
 
-def _body(name: str) -> None:
+def _body(name: str, told: DeltaGenerator) -> None:
     study = queries.study(name)
     was_live = st.session_state.get("live", {}).get(name, False)
-    live = show_progress(study)
+    with told:
+        live = show_progress(study)
     st.session_state["live"] = {name: live}
     if was_live and not live:
         st.rerun()
@@ -62,7 +74,7 @@ def _body(name: str) -> None:
             _plot(study, points, x, y, colour)
         with side:
             show_selected(study)
-    _tables(study, axes, complete)
+    _tables(study, complete)
 
 
 def _choose_axes(axes: dict[str, Axis]) -> tuple[Axis, Axis, Axis | None]:
@@ -73,9 +85,9 @@ def _choose_axes(axes: dict[str, Axis]) -> tuple[Axis, Axis, Axis | None]:
         return axes[name].title if name in axes else name
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        x = linked_select("x", "Horizontal", names, x, title, width=300)
-        y = linked_select("y", "Vertical", names, y, title, width=300)
-        chosen = linked_select("colour", "Colour", [NONE, *names], colour or NONE, title, width=300)
+        y = linked_select("y", "Vertical", names, y, title, width=290)
+        x = linked_select("x", "Horizontal", names, x, title, width=290)
+        chosen = linked_select("colour", "Colour", [NONE, *names], colour or NONE, title, width=290)
     return axes[x], axes[y], axes.get(chosen)
 
 
@@ -88,13 +100,15 @@ def _plot(study: Study, points: Points, x: Axis, y: Axis, colour: Axis | None) -
         log_x = linked_toggle("logx", "Log horizontal", opens_in_log(table["x"].to_numpy()))
         log_y = linked_toggle("logy", "Log vertical", opens_in_log(table["y"].to_numpy()))
         front_only = linked_toggle("front", "Front only", False)
+        zoomed = linked_toggle("zoom", "Near the front", opens_zoomed(table, log_x, log_y))
     shown = table[table["on_front"] | table["step"]] if front_only else table
     number = selected_trial()
     rows, left_out = drawn(shown, keep=number)
     lines, others = bounds(study.settings.get("constraints", []), x, y)
     front = rows[rows["on_front"] | rows["step"]]
-    texts = queries.compositions(tuple(front["architecture"].iloc[:TOLD]))
-    figure = pareto_figure(rows, x, y, colour, log_x, log_y, lines, number, texts)
+    told = queries.told(tuple(front["architecture"].iloc[:TOLD]))
+    texts = {one: about.blocks for one, about in told.items()}
+    figure = pareto_figure(rows, x, y, colour, log_x, log_y, lines, number, texts, zoomed)
     key = f"plot {study.id} {x.name} {y.name}"
     st.plotly_chart(
         figure,
@@ -105,8 +119,11 @@ def _plot(study: Study, points: Points, x: Axis, y: Axis, colour: Axis | None) -
         alt=f"Trials of {study.name}: {y.title} over {x.title}",
     )
     hints = ["Click a point to see its trial."]
+    outside = int((~near_front(shown, log_x, log_y)).sum()) if zoomed else 0
+    if outside:
+        hints.append(f"{outside:,} far from the front {'lies' if outside == 1 else 'lie'} outside the view.")
     if left_out:
-        hints.append(f"{left_out:,} of {len(shown):,} dominated trials are not drawn (evenly thinned).")
+        hints.append(f"{left_out:,} of {len(shown):,} trials, all dominated, are not drawn (evenly thinned).")
     if others:
         hints.append("Also required: " + ", ".join(markdown(text) for text in others) + ".")
     st.caption(" ".join(hints))
@@ -122,29 +139,24 @@ def _clicked(key: str) -> None:
             return
 
 
-def _tables(study: Study, axes: dict[str, Axis], complete: int) -> None:
+def _tables(study: Study, complete: int) -> None:
     names = ["Front", "All trials"]
-    with_lines = complete > 1 and len(study.objectives) > 2
-    tabs = st.tabs([*names, "Parallel coordinates"] if with_lines else names)
-    wanted = [a for a in axes.values() if a.objective or a.name in ("params", "macs")]
-    with tabs[0]:
-        if complete:
-            _front(study, queries.points(study, tuple(a.name for a in wanted)), wanted)
-        else:
-            st.caption("The front begins with the first complete trial.")
-    with tabs[1]:
-        show_trials(study)
-    if with_lines:
-        with tabs[2]:
-            _parallel(queries.points(study, tuple(a.name for a in wanted)), wanted)
+    if complete > 1 and len(study.objectives) > 2:
+        names.append("Parallel coordinates")
+    tabs = dict(zip(names, st.tabs(names, on_change="rerun", key="tables"), strict=True))
+    for name, show_tab in (("Front", _front), ("All trials", show_trials), ("Parallel coordinates", _parallel)):
+        if name in tabs and tabs[name].open:
+            with tabs[name]:
+                show_tab(study)
 
 
-def _front(study: Study, points: Points, wanted: list[Axis]) -> None:
-    table = values_table(points, wanted, points.on_front)
-    by_number = dict(zip(points.numbers.tolist(), points.architecture_ids, strict=True))
-    ids = tuple(by_number[n] for n in table["trial"].iloc[:TOLD])
-    texts = queries.compositions(ids)
-    table["blocks"] = [texts.get(by_number[n], "") for n in table["trial"]]
+def _front(study: Study) -> None:
+    rows = queries.front(study)
+    if not rows:
+        st.caption("The front begins with the first complete trial that meets every constraint.")
+        return
+    told = queries.told(tuple(row.architecture_id for row in rows[:TOLD]))
+    table = front_table(rows, study.objectives, told)
     key = f"front {study.id}"
     st.dataframe(
         table,
@@ -156,6 +168,7 @@ def _front(study: Study, points: Points, wanted: list[Axis]) -> None:
             **{c: st.column_config.NumberColumn(format="%.4g") for c in table.columns[1:-1]},
             "blocks": st.column_config.TextColumn(width="large"),
         },
+        placeholder="-",
         alt="Trials on the front with their values",
     )
 
@@ -166,12 +179,17 @@ def _picked(key: str, numbers: list[int]) -> None:
         note("trial", numbers[cells[0][0]])
 
 
-def _parallel(points: Points, wanted: list[Axis]) -> None:
-    values = pd.DataFrame(points.values, columns=list(points.axes))
-    values["number"], values["on_front"] = points.numbers, points.on_front
-    only = st.toggle("Front only", True, key="parallel front")
-    chosen = values[values["on_front"]] if only else values.iloc[-LINES:]
-    st.plotly_chart(parallel_figure(chosen, wanted, wanted[0]), key="parallel", config=CONFIG)
+def _parallel(study: Study) -> None:
+    axes = [plot_axes([o.name], [o])[o.name] for o in study.objectives]
+    if st.toggle("Front only", True, key="parallel front"):
+        rows = queries.front(study)
+        values = pd.DataFrame([[row.values[a.name] for a in axes] for row in rows], columns=[a.name for a in axes])
+        left_out = 0
+    else:
+        points = queries.points(study, tuple(a.name for a in axes))
+        values = pd.DataFrame(points.values[-LINES:], columns=list(points.axes))
+        left_out = len(points.numbers) - len(values)
+    st.plotly_chart(parallel_figure(values, axes, axes[0]), key="parallel", config=CONFIG)
     st.caption("Drag along an axis to keep only the trials that pass there.")
-    if not only and len(values) > LINES:
-        st.caption(f"The latest {LINES:,} of {len(values):,} trials are drawn.")
+    if left_out:
+        st.caption(f"{left_out:,} older trials are not drawn.")

@@ -17,7 +17,7 @@ EVERY_S = 4.0
 
 def show() -> None:
     """The page."""
-    st.header("Studies")
+    st.subheader("Studies")
     st.caption(f"{markdown(without_password(address()))} · click a study to see its front")
     st.fragment(guarded(_table), run_every=EVERY_S)()
 
@@ -38,8 +38,7 @@ def _table() -> None:
         row_height=42,
         column_config={
             "study": st.column_config.TextColumn(width="medium"),
-            "objectives": st.column_config.TextColumn(width="large"),
-            "best": st.column_config.TextColumn(width="large", help="The best value of each objective on its own"),
+            "best of each objective": st.column_config.TextColumn(help="↑ more is better, ↓ less is better"),
             "open": st.column_config.NumberColumn(help="Queued or running"),
             "infeasible": st.column_config.NumberColumn(help="Missed a constraint"),
             "failed": st.column_config.NumberColumn(help="Failed, diverged or pruned; the trials' table tells why"),
