@@ -74,7 +74,7 @@ def pareto_figure(
     _add_ring(figure, table, selected)
     plain(figure, height)
     # A click tells which points it met by the place in their trace; the revision keeps it while new points come.
-    revision = f"{x.name}|{y.name}|{log_x}|{log_y}|{zoomed}"
+    revision = f"{plotly(x.name)}|{plotly(y.name)}|{log_x}|{log_y}|{zoomed}"
     figure.update_layout(clickmode="event+select", dragmode="zoom", uirevision=revision, selectionrevision=revision)
     if tint is not None:
         figure.update_layout(coloraxis={"colorscale": SCALE, "colorbar": {"title": tint["title"], "thickness": 12}})
