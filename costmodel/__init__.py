@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from costmodel.blocks import clear_cache, node_table
     from costmodel.architecture_cost import Cost, HardwareCost, cost, peak_over_time
+    from costmodel.blocks import clear_cache, node_table
+    from costmodel.describe import describe_profile, describe_profiles
     from costmodel.hardware import Profile, hardware_names, load_profile
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
@@ -21,6 +22,8 @@ _HOME = {
     "Priced": "costmodel.pricing",
     "Profile": "costmodel.hardware",
     "clear_cache": "costmodel.blocks",
+    "describe_profile": "costmodel.describe",
+    "describe_profiles": "costmodel.describe",
     "cost": "costmodel.architecture_cost",
     "hardware_names": "costmodel.hardware",
     "load_profile": "costmodel.hardware",
@@ -40,6 +43,8 @@ __all__ = [
     "Profile",
     "clear_cache",
     "cost",
+    "describe_profile",
+    "describe_profiles",
     "hardware_names",
     "load_profile",
     "node_table",

@@ -126,7 +126,8 @@ def cost(
 ) -> Cost:
     """The cost of an architecture, without running it.
 
-    `phase` is inference, training (forward, backward, AdamW), prefill, or decode (one position after `length`).
+    `phase` is inference, training (forward, backward, AdamW), prefill, or decode (one position after `length`, by default the
+    last position of the input).
     `length` otherwise replaces the input's length. `dtype` is the precision of weights and activations: by default
     float32, or what the profile states as its deployment precision. Raises InputError for what can't be asked,
     ShapeError where a block can't take the length.
@@ -140,7 +141,9 @@ def cost(
     unknown = table.unknown
     if unknown:
         warnings.warn(
-            f"no formula for {', '.join(unknown)}: counted as one vector operation an element", UserWarning, stacklevel=2
+            f"no formula for {', '.join(unknown)}: counted as one vector operation an element",
+            UserWarning,
+            stacklevel=2,
         )
     chosen = dtype or "float32"
     totals = table.matrix[table.select()][:, _TOTALS].sum(axis=0)
@@ -218,7 +221,8 @@ def _situation(shape: Shape, phase: str, length: int | None) -> tuple[Shape, int
         asked = f"phase {phase!r}" if phase in ("decode", "prefill") else "length"
         raise InputError(f"{asked} needs an input of tokens or a series; this one is {shape}")
     if phase == "decode":
-        return shape, length or shape.length
+        # Without a length: the step that fills the last position of the input.
+        return shape, length if length is not None else max(shape.length - 1, 0)
     return (shape.with_(length=length), 0) if length is not None else (shape, 0)
 
 

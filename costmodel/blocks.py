@@ -7,6 +7,7 @@ that a network made of known blocks costs a dictionary look-up a block.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -105,11 +106,17 @@ def node_segment(node: Node, shape: Shape, situation: Situation, layout: Layout 
     return _segment(text, node, shape, situation, layout or _plain_layout(shape, situation))
 
 
+@functools.lru_cache(maxsize=4096)
 def _plain_layout(shape: Shape, situation: Situation, wants_grad: bool = False) -> Layout:
     size = shape.size(situation.batch)
     if situation.phase == "decode":
         size = (size[0], 1, *size[2:])
     return Layout(size, _strides(size), wants_grad)
+
+
+def _layout_of(x: Tensor) -> Layout:
+    size = tuple(x.shape)
+    return Layout(size, tuple(s if n > 1 else 0 for n, s in zip(size, x.stride(), strict=True)), x.requires_grad)
 
 
 def _strides(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,7 +153,8 @@ class _Composition:
         parsed = _cache.parsed.get(text)
         if parsed is None:
             parsed = _cache.parsed[text] = parse_node(node)
-        self.cls, self.options = parsed
+        self.cls: Any = parsed[0]
+        self.options: Any = parsed[1]
         self.stand_ins: list[StandIn] = []
         self.recorder = Recorder()
         self.block_count = 1
@@ -203,9 +211,10 @@ class _Composition:
 
         if self.cls.slots:
             self.cls.connect(self.shape, self.options, child)
-        if not self.situation.training:
-            for stand_in in self.stand_ins:
-                stand_in.plain()
+        # Traced before this block's own recording begins, a child passes through one recorder only, not two.
+        training = self.situation.training
+        for stand_in in self.stand_ins[1 if training and not self.layout.wants_grad else 0 :]:
+            stand_in.plain(wants_grad=training and stand_in.shape.layout != "tokens")
         with torch.device("meta"):
             module = self.cls(self.shape, self.options, *positional, **named)
         module.block_shape, module.block_options = self.shape, self.options
@@ -217,7 +226,7 @@ class _Composition:
         """Where in the options a child stands: `[2]` in the shorthand slot, `.mixer` elsewhere."""
         for slot in self.cls.slots:
             held = getattr(self.options, slot)
-            short = "" if slot == self.cls.shorthand else f".{slot}"
+            short = "" if slot == self.cls.shorthand and self.cls.slots[slot].many else f".{slot}"
             if held is value:
                 return short
             if isinstance(held, list):
@@ -252,26 +261,32 @@ class _Composition:
         return bases
 
     def forward(self, stand_in: StandIn, x: Tensor) -> Tensor:
+        """A stand-in was called: its child's forward rows go in here."""
         recorder = self.recorder
         recorder.paused = True
         try:
-            segment = stand_in.bound(x)
-            bases = self.place(segment, stand_in)
-            taken = recorder._piece(x)
-            start = recorder.place(Use(segment, 0, *bases))
-            if segment.differentiable:
-                call = _Call(self, stand_in, segment, bases, taken)
-                y = _StandInFunction.apply(x, self.anchor, call)
-            else:
-                y = _result(segment.output, x)
-            made = self._made(y, segment.output, taken, segment.result, start)
-            _read(taken, segment.inputs[0], 0, start)
-            _read(made, segment.result, 0, start)
-            if segment.differentiable:
-                call.made = made
-            return y
+            with torch._C.DisableTorchFunction():
+                layout = _layout_of(x)
+            segment = stand_in.bound(layout)
+            with torch._C.DisableTorchFunction():
+                return self._called(stand_in, segment, x)
         finally:
             recorder.paused = False
+
+    def _called(self, stand_in: StandIn, segment: Segment, x: Tensor) -> Tensor:
+        recorder = self.recorder
+        bases = self.place(segment, stand_in)
+        taken = recorder._piece(x)
+        start = recorder.place(Use(segment, 0, *bases))
+        call = _Call(self, stand_in, segment, bases, taken)
+        if segment.differentiable:
+            y = _StandInFunction.apply(x, self.anchor, call)
+        else:
+            y = _result(segment.output, x)
+        made = call.made = self._made(y, segment.output, taken, segment.result, start)
+        _read(taken, segment.inputs[0], 0, start)
+        _read(made, segment.result, 0, start)
+        return y
 
     def backward(self, call: _Call, grad: Tensor) -> Tensor | None:
         recorder, segment = self.recorder, call.segment
@@ -282,7 +297,7 @@ class _Composition:
             _read(call.taken, segment.inputs[0], 1, start)
             _read(call.made, segment.result, 1, start)
             _read(taken, segment.grad_output, 1, start)
-            call.stand_in.backward_calls += 1
+            call.stand_in.__dict__["backward_calls"] += 1
             if call.stand_in.backward_calls > 1:
                 self._accumulate(segment)
             if segment.grad is None:
@@ -376,25 +391,40 @@ class _StandInFunction(torch.autograd.Function):
 class StandIn(nn.Module):
     """A child block without parameters: gives a tensor of the right shape and reports that it was called."""
 
+    composition: _Composition
+    text: str
+    node: Node
+    shape: Shape
+    place: str
+    segment: Segment | None
+    prepared: tuple[Layout | None, Segment | None]
+    backward_calls: int
+
     def __init__(self, composition: _Composition, text: str, node: Node, shape: Shape, place: str) -> None:
         super().__init__()
-        # Not registered as attributes of a module: a plain dict entry is enough and far quicker.
+        # Written past `nn.Module.__setattr__`, which looks for parameters and is slow.
         self.__dict__.update(composition=composition, text=text, node=node, shape=shape, place=place)
-        self.__dict__.update(segment=None, backward_calls=0)
+        self.__dict__.update(segment=None, prepared=(None, None), backward_calls=0)
 
-    def bound(self, x: Tensor) -> Segment:
-        """The child's recording for an input laid out as `x`."""
-        size = tuple(x.shape)
-        stride = tuple(s if n > 1 else 0 for n, s in zip(size, x.stride(), strict=True))
-        layout = Layout(size, stride, x.requires_grad)
-        found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
+    def bound(self, layout: Layout) -> Segment:
+        """The child's recording for an input laid out so."""
+        known, found = self.prepared
+        if found is None or layout != known:
+            found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
         self.__dict__["segment"] = found
         return found
 
-    def plain(self) -> Segment:
-        """The child's recording for a contiguous input that wants no gradient."""
+    def plain(self, wants_grad: bool = False) -> Segment:
+        """The child's recording for a contiguous input."""
         situation = self.composition.situation
-        return _segment(self.text, self.node, self.shape, situation, _plain_layout(self.shape, situation))
+        layout = _plain_layout(self.shape, situation, wants_grad)
+        found = _segment(self.text, self.node, self.shape, situation, layout)
+        self.__dict__["prepared"] = layout, found
+        return found
+
+    def train(self, mode: bool = True) -> StandIn:
+        """Nothing inside to switch."""
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         return self.composition.forward(self, x)

@@ -132,14 +132,14 @@ def load_profile(name: str | Path) -> Profile:
     if text.endswith((".yaml", ".yml")) or "/" in text:
         path = Path(text)
         return read_profile(path)
-    known = hardware_names()
-    if text not in known:
-        raise NameUnknown("hardware", text, known)
     return _shipped(text)
 
 
 @functools.cache
 def _shipped(name: str) -> Profile:
+    known = hardware_names()
+    if name not in known:
+        raise NameUnknown("hardware", name, known)
     return read_profile(FOLDER / f"{name}.yaml")
 
 

@@ -30,7 +30,19 @@ class Spot:
 class Piece:
     """One storage: its size, where it was made and where it's read last. `region` 0 means made outside regions."""
 
-    __slots__ = ("birth", "birth_region", "fixed", "last", "last_forward", "last_region", "made_here", "nbytes", "readers", "role", "shared")
+    __slots__ = (
+        "birth",
+        "birth_region",
+        "fixed",
+        "last",
+        "last_forward",
+        "last_region",
+        "made_here",
+        "nbytes",
+        "readers",
+        "role",
+        "shared",
+    )
 
     def __init__(self, nbytes: float, fixed: float, role: str = "") -> None:
         self.nbytes = nbytes
@@ -65,7 +77,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self._by_storage: dict[int, Piece] = {}
-        self._references: list[int] = []
+        self._references: list[Any] = []
 
     def find(self, tensor: Tensor) -> Piece | None:
         """The piece behind a tensor, None where it wasn't seen yet."""
@@ -97,9 +109,7 @@ class Pieces:
         self._by_storage.clear()
 
 
-def alive_patches(
-    pieces: list[Piece], held: set[int], summaries: dict[int, int]
-) -> tuple[list[Patch], list[Patch]]:
+def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]) -> tuple[list[Patch], list[Patch]]:
     """Corrections of the allocation columns, forward and backward part, once a recording is over.
 
     `held` are the ids of pieces that outlive it (its input, its results, weight gradients): they come alive but are
@@ -123,7 +133,9 @@ def alive_patches(
         if piece.made_here:
             outer = -1 if piece.inside else summaries.get(piece.birth_region, -1)
             both(piece.birth, outer, "allocated", piece)
-        last, region = (piece.last, piece.last_region) if piece.last >= piece.birth else (piece.birth, piece.birth_region)
+        last, region = (
+            (piece.last, piece.last_region) if piece.last >= piece.birth else (piece.birth, piece.birth_region)
+        )
         if id(piece) not in held:
             if isinstance(region, Spot):
                 outer = region.summary

@@ -26,7 +26,7 @@ _FALL_BACK = {
     "complex128": "float64",
     "float64": "float32",
 }
-_VECTOR_UNIT = [KIND["depthwise_convolution"]]
+_VECTOR_UNIT = KIND["depthwise_convolution"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
         read, written, overhead = _fuse_pointwise(m, rows, kind, read, written, weights, overhead)
     nominal, executed = m[:, C["macs"]], m[:, C["macs_executed"]]
     share = np.minimum(np.divide(executed, nominal, out=np.ones_like(nominal), where=nominal > 0), 1.0)
-    matrix_rate = np.where(np.isin(kind, _VECTOR_UNIT), rates.vector[element], rates.matrix[element])
+    matrix_rate = np.where(kind == _VECTOR_UNIT, rates.vector[element], rates.matrix[element])
     vector, special = m[:, C["vector_flops"]] * share, m[:, C["transcendentals"]] * share
     compute = 2 * executed / matrix_rate + vector / rates.vector[element] + special / rates.transcendental
     activations = read + written - weights
@@ -187,7 +187,13 @@ def smooth_maximum(a: Matrix, b: Matrix) -> Matrix:
 
 
 def _fuse_pointwise(
-    m: Matrix, rows: NDArray[np.int64], kind: Matrix, read: Matrix, written: Matrix, weights: Matrix, overhead: Matrix
+    m: Matrix,
+    rows: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    read: Matrix,
+    written: Matrix,
+    weights: Matrix,
+    overhead: Matrix,
 ) -> tuple[Matrix, Matrix, Matrix]:
     """An elementwise operator joins the one whose result only it reads: that result never reaches memory."""
     position = np.full(int(rows[-1]) + 1, -1, dtype=np.int64)

@@ -78,7 +78,7 @@ def record_module(
         if grad_in is not None:
             grad, grad_piece = _described(recorder, [grad_in], grad_outputs, "grad")
         held = [recorder._piece(t) for t in results] + grad_pieces + ([grad_piece] if grad_piece else [])
-        fields = {
+        fields: dict[str, Any] = {
             "inputs": [recorder.boundary(p) for p in given],
             "result": recorder.boundary(result),
             "grad_output": recorder.boundary(grad_outputs[0] if grad_outputs else None),
@@ -91,6 +91,9 @@ def record_module(
             "buffer_fixed": float(sum(b.numel() * b.element_size() for b in buffers if b.dtype != torch.float32)),
             "grad_bytes": sum({id(p): p.nbytes for p in grad_pieces}.values()),
         }
+        returned = {id(recorder._piece(t)) for t in results}
+        for piece, boundary in zip(given, fields["inputs"], strict=True):
+            boundary.returned = id(piece) in returned
         return recorder.segment(output, held, **fields)
     finally:
         recorder.pieces.close()
@@ -121,11 +124,13 @@ def complete(segment: Segment, training: bool) -> OperatorTable:
     """The table of a whole run: its input comes alive with the first row; loss and optimizer stand for themselves."""
     forward = segment.rows(0).copy()
     backward = segment.rows(1).copy() if training else segment.rows(1)
+    first = _first_rows(forward)
     for given in segment.inputs:
-        if len(forward):
-            _move(forward[0], "allocated", given)
+        for row in first:
+            _move(forward[row], "allocated", given)
+        if first:
             last = given.last[1] or given.last[0]
-            if last is not None:
+            if last is not None and (training or not given.returned):
                 _free(backward if given.last[1] else forward, last.row, last.summary, given)
     if not training:
         return OperatorTable(forward, LazyPaths(segment))
@@ -145,6 +150,15 @@ def complete(segment: Segment, training: bool) -> OperatorTable:
         else:
             _move(loss, "freed", gradient)
     return OperatorTable(np.concatenate([forward, loss[None], backward, optimizer[None]]), LazyPaths(segment))
+
+
+def _first_rows(forward: Matrix) -> list[int]:
+    """The first row, and the summary of the fused region that it's in."""
+    if not len(forward):
+        return []
+    region = forward[0, C["region"]]
+    summary = np.flatnonzero((forward[:, C["is_summary"]] > 0) & (forward[:, C["region"]] == region))
+    return [0, *summary.tolist()] if region else [0]
 
 
 def _move(row: Matrix, what: str, boundary: Boundary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ class Boundary:
     birth: Spot | None = None
     nbytes: float = 0.0
     fixed: float = 0.0
+    returned: bool = False
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Segment:
         return OperatorTable(np.concatenate([self.rows(0), self.rows(1)]), LazyPaths(self))
 
 
-class LazyPaths:
+class LazyPaths(Sequence[str]):
     """The paths of a segment's blocks, worked out when one is asked for."""
 
     def __init__(self, segment: Segment) -> None:

@@ -159,8 +159,9 @@ def selected_rows(matrix: Matrix, kernels: Sequence[str] | None = None) -> NDArr
     summary = matrix[:, C["is_summary"]] > 0
     if kernels is None:
         return (region == 0) | summary
-    codes = [intern_name(name) for name in kernels]
-    fused = np.isin(matrix[:, C["region_kind"]], codes) if codes else np.zeros(len(matrix), dtype=bool)
+    is_kernel = np.zeros(len(_names) + len(kernels), dtype=bool)
+    is_kernel[[intern_name(name) for name in kernels]] = True
+    fused = is_kernel[matrix[:, C["region_kind"]].astype(np.intp)]
     return (region == 0) | (summary & fused) | ~(summary | fused)
 
 

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from costmodel.attention import AttentionCatcher
 from costmodel.formulas import FREE, Count, formula_of
 from costmodel.liveness import PART, Piece, Pieces, Spot, alive_patches, tensors_in, unique_bytes
+from costmodel.quick import quick_result
 from costmodel.segment import Boundary, Segment, TensorLike, Use
-from costmodel.table import COLUMNS, DTYPE, KIND, C, intern_name
+from costmodel.table import COLUMNS, DTYPE, KIND, KINDS, C, intern_name
 from space.fused import recording
 
 Phase = str
@@ -26,6 +27,7 @@ _FREE_WHEN_SHARED = frozenset({"resolve_conj", "resolve_neg", "reshape", "contig
 REGION_KIND = {"attention": "attention_prefill", "selective_scan": "scan", "scan": "scan", "fft_convolution": "fft"}
 RECOMPUTED = {"attention": 0.5}
 """Share of the forward work that a fused backward kernel runs again (attention: the scores, not the mixing)."""
+_SUMMED = ("macs", "macs_executed", "vector_flops", "transcendentals")
 
 
 @dataclass
@@ -43,9 +45,6 @@ class Region:
     traffic: dict[str, float] = field(default_factory=dict)
     dtype: float = 0.0
     forward: Region | None = None
-
-
-_SUMMED = ("macs", "macs_executed", "vector_flops", "transcendentals")
 
 
 class Recorder(TorchDispatchMode):
@@ -95,9 +94,13 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if not self.paused:
-            self._record(func, args, kwargs, out)
+        # Without the guard every `tensor.shape` in here would pass through the attention catcher.
+        with torch._C.DisableTorchFunction():
+            out = quick_result(func, args)
+            if out is None:
+                out = func(*args, **kwargs)
+            if not self.paused:
+                self._record(func, args, kwargs, out)
         return out
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -198,7 +201,7 @@ class Recorder(TorchDispatchMode):
         if self.part == 0 or self.frames:
             return self.frames[0] if self.frames else None
         node = torch._C._current_autograd_node()
-        forward = node.metadata.get("blockwright_region") if node is not None else None
+        forward = _metadata(node).get("blockwright_region") if node is not None else None
         current = self.open_backward
         if current is not None and (forward is None or current.forward is not forward):
             self.close_backward_region()
@@ -252,6 +255,12 @@ class Recorder(TorchDispatchMode):
         finally:
             self.frames.pop()
         region.sums = self._counted(region, counts, args, kwargs)
+        if kind == "attention" and len(operands) > 1:
+            # Query [..., L, E] and key [..., S, E] come first; grouped heads fold into the rows of the product inside.
+            query, key = operands[:2]
+            if query.dim() > 1 and key.dim() > 1:
+                sizes = query.shape[-2], key.shape[-2], query.shape[-1], query.shape[:-2].numel()
+                region.largest = (region.largest[0], tuple(float(n) for n in sizes))  # type: ignore[assignment]
         sources = {id(p) for p in before}
         results = [t for t in _distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
         region.inputs = before
@@ -305,7 +314,7 @@ class Recorder(TorchDispatchMode):
             node = waiting.pop()
             if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
                 continue
-            node.metadata["blockwright_region"] = region
+            _metadata(node)["blockwright_region"] = region
             for following, _ in node.next_functions:
                 if following is not None and following not in seen:
                     seen.add(following)
@@ -400,6 +409,10 @@ class Recorder(TorchDispatchMode):
         )
 
 
+def _metadata(node: Any) -> dict[str, Any]:
+    return node.metadata
+
+
 _looked_up: dict[Any, tuple[str, bool, Any]] = {}
 
 
@@ -438,8 +451,6 @@ def _region_class(region: Region, length: float) -> str:
         return "attention_decode"
     if region.kind in REGION_KIND:
         return REGION_KIND[region.kind]
-    from costmodel.table import KINDS
-
     return KINDS[int(max(region.dominant, key=lambda k: region.dominant[k]))] if region.dominant else "elementwise"
 
 

@@ -142,7 +142,9 @@ def _work(
     scratch.mkdir(parents=True, exist_ok=True)
 
     def make_job(architecture: Architecture) -> dict[str, Any]:
-        return job_of(architecture, settings, chosen, str(scratch / f"{record.id}-{architecture.id}.safetensors"))
+        return job_of(
+            architecture, settings, chosen.device, str(scratch / f"{record.id}-{architecture.id}.safetensors")
+        )
 
     with make_executor(
         "inline" if chosen.workers == 1 else "process",
@@ -182,7 +184,7 @@ def task_reference(space: SearchSpace) -> dict[str, Any] | None:
 
 
 def job_of(
-    architecture: Architecture, settings: dict[str, Any], chosen: RunOptions, weights_path: str | None
+    architecture: Architecture, settings: dict[str, Any], device: str, weights_path: str | None
 ) -> dict[str, Any]:
     """The evaluation job of a candidate, as workers take it."""
     return {
@@ -190,7 +192,7 @@ def job_of(
         "task": settings["task"],
         "training": settings["training"],
         "seed": settings["search"]["seed"],
-        "device": chosen.device,
+        "device": device,
         "weights_path": weights_path,
         "split": "validation",
     }
@@ -265,8 +267,8 @@ class Study:
         trials["failed"] += counts.get("diverged", 0)
         return {"study": record.name, "trials": trials, "hypervolume": record.hypervolume, "front": self.front()}
 
-    def export(self, trial: int, out: str | Path, train_steps: int | None = None) -> Path:
-        """Write a trial out as a folder of plain PyTorch; see `nas.export`."""
+    def export(self, trial: int | None, out: str | Path, **options: Any) -> Path:
+        """Write a trial (None: the best) out as a folder of plain PyTorch; options as of `nas.exporting.export_trial`."""
         from nas.exporting import export_trial
 
-        return export_trial(self.address, self.name, trial, Path(out), train_steps=train_steps)
+        return export_trial(self.address, self.name, trial, Path(out), **options).folder

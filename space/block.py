@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -22,7 +21,7 @@ State = dict[str, Any]
 class BlockOptions(BaseModel):
     """Base of every block's `Options`: unknown names are refused, nothing is coerced, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -186,11 +185,7 @@ def block(
     from space import registry
 
     def register(cls: type[Block]) -> type[Block]:
-        where = f"{cls.__module__}.{cls.__qualname__}"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-            raise TypeError(f"{where}: a block's kind is lower_snake_case; got {kind!r}")
-        if not (cls.__doc__ or "").strip():
-            raise TypeError(f"{where}: a block needs a docstring (formula, shapes, source)")
+        where = registry.blocks.check(kind, cls)
         options = getattr(cls, "Options", None)
         if not (isinstance(options, type) and issubclass(options, BlockOptions)):
             raise TypeError(f"{where}: a block needs a nested class Options(BlockOptions)")
@@ -199,7 +194,7 @@ def block(
         cls.pointwise = pointwise
         cls.causal = causal or pointwise
         cls.slots = _slots(options)
-        registry.add(cls)
+        registry.blocks.add(kind, cls)
         return cls
 
     return register

@@ -6,15 +6,15 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from space import registry
 from space.block import Block, Slot
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.expression import parse_expression
+from space.options import adapter, expected
 from space.spec import BlockOf, Choice, Computed, Domain, ListOf, Literal, Pick, Range, Spec, possible_values
 from space.yaml_loader import MAX_DEPTH, Mark, YamlNode, from_plain, is_number, short
 
@@ -107,8 +107,8 @@ class Compiler:
     def _deeper(self, node: YamlNode, path: str, compile_one: Callable[[], Spec | None]) -> Spec | None:
         self._count(node)
         if self._inside >= _INSIDE_LIMIT:
-            self._report(node.mark, path, f"choices and names stand more than {_INSIDE_LIMIT} deep in one another here")
-            return None
+            told = f"choices and names stand more than {_INSIDE_LIMIT} deep in one another here"
+            raise SpaceError([*self.problems, node.mark.problem(path, told)])
         self._inside += 1
         made = compile_one()
         self._inside -= 1
@@ -171,10 +171,8 @@ class Compiler:
                 options[name] = Literal(f"{path}.{name}", mark, default)
             elif default is not None:
                 made = self._held(from_plain(default, mark), f"{path}.{name}", slot)
-                if made is None:
-                    failed = True
-                else:
-                    options[name] = made
+                assert made is not None, f"{cls.kind}: the default of slot {name!r} doesn't compile"
+                options[name] = made
         return None if failed else BlockOf(path, mark, cls, options)
 
     def _given(self, cls: type[Block], body: YamlNode, path: str) -> tuple[dict[str, YamlNode], bool]:
@@ -204,8 +202,8 @@ class Compiler:
         """What stands in a slot, refused where its document would nest too deep to be read again."""
         levels = 3 if slot.many else 2
         if self._level + levels > MAX_DEPTH - _RESERVE:
-            self._report(node.mark, path, f"blocks hold one another too deep here; a document has {MAX_DEPTH} levels")
-            return None
+            told = f"blocks hold one another too deep here; a document has {MAX_DEPTH} levels"
+            raise SpaceError([*self.problems, node.mark.problem(path, told)])
         self._level += levels
         made = self._slot_option(node, path, slot)
         self._level -= levels
@@ -261,7 +259,9 @@ class Compiler:
         specs = []
         for i, entry in enumerate(listed.value):
             inner = (
-                path if kinds.count(kinds[i]) == 1 and entry.is_map and kinds[i] != "choice" else f"{path}.choice[{i}]"
+                path
+                if kinds.count(kinds[i]) == 1 and entry.is_map and kinds[i] not in ("choice", "int", "float")
+                else f"{path}.choice[{i}]"
             )
             specs.append(compile_one(entry, inner))
         if failed or any(s is None for s in specs):
@@ -403,7 +403,8 @@ class Compiler:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
             self._report(mark, path, f"`${name}` refers to itself ({circle})")
         elif len(self._open) >= _OPEN_LIMIT:
-            self._report(mark, path, f"names refer to one another more than {_OPEN_LIMIT} deep here")
+            told = f"names refer to one another more than {_OPEN_LIMIT} deep here"
+            raise SpaceError([*self.problems, mark.problem(path, told)])
         else:
             return True
         return False
@@ -468,59 +469,6 @@ class Compiler:
 
     def _report(self, mark: Mark, path: str, message: str) -> None:
         self.problems.append(mark.problem(path, message))
-
-
-_adapters: dict[tuple[type, str], TypeAdapter] = {}
-
-
-def adapter(cls: type[Block], option: str) -> TypeAdapter:
-    """The validator of one option of a block."""
-    key = (cls.Options, option)
-    if key not in _adapters:
-        field: FieldInfo = cls.Options.model_fields[option]
-        annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-        _adapters[key] = TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
-    return _adapters[key]
-
-
-_EXPECTED = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "none_required": "nothing",
-    "finite_number": "a finite number",
-}
-_BOUNDS = {
-    "greater_than": ("above", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("below", "lt"),
-    "less_than_equal": ("at most", "le"),
-    "multiple_of": ("a multiple of", "multiple_of"),
-}
-
-
-def expected(error: ValidationError) -> str:
-    """What a pydantic error asked for, in a few words."""
-    parts = []
-    for detail in error.errors(include_url=False):
-        kind, context = detail["type"], detail.get("ctx", {})
-        if kind in _BOUNDS:
-            sign, key = _BOUNDS[kind]
-            parts.append(f"{sign} {_plainly(context[key])}")
-        elif kind == "literal_error":
-            options = re.findall(r"'([^']*)'", context["expected"])
-            parts.append(f"one of {context['expected']}{did_you_mean(str(detail.get('input')), options)}")
-        else:
-            parts.append(_EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]))
-    return " or ".join(dict.fromkeys(parts))
-
-
-def _plainly(bound: Any) -> str:
-    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() else str(bound)
 
 
 def _labels(entries: list[YamlNode]) -> tuple[Pick, ...]:

@@ -27,7 +27,7 @@ STRUCTURE = ("depth", "count")
 TASK_METRICS = {"accuracy": "count", "loss": "count", "bits_per_byte": "count"}
 PHASES = ("inference", "training", "prefill", "decode")
 _MEASURE = re.compile(
-    r"\s*(?P<name>[a-z_]+(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
+    r"\s*(?P<name>[a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
 )
 _CONSTRAINT = re.compile(r"(?P<left>.+?)(?P<sign><=|>=|==|<|>|=)(?P<right>[^<>=]+)")
 

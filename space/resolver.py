@@ -9,14 +9,23 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pydantic import ValidationError
-
-from space.block import Block, Child, Node, check_kept
-from space.blocks.topology.sequence import chain
-from space.compiler import expected
-from space.errors import InputError, ShapeError
-from space.shape import Layout, Shape
-from space.spec import BlockOf, Choice, Computed, Domain, ListOf, Pick, Picks, Range, Spec, combinations, expand_all
+from space.block import Block, Child, Node
+from space.errors import InputError
+from space.placing import close, convert, converted, place_leaf, without_defaults
+from space.shape import Shape
+from space.spec import (
+    BlockOf,
+    Choice,
+    Domain,
+    ListOf,
+    Pick,
+    Picks,
+    Spec,
+    combinations,
+    expand_all,
+    scoped,
+    walk_values,
+)
 
 Picker = Callable[[str, Domain, list[Pick]], Pick]
 """(site, domain, values allowed here) -> the value taken; the list is empty for a float range."""
@@ -24,16 +33,17 @@ Picker = Callable[[str, Domain, list[Pick]], Pick]
 _LOOKAHEAD = 4096
 _MAX_BLOCKS = 20_000
 _MAX_TRIES = 5_000
-_MAX_WORK = 200_000
+_MAX_WORK = 60_000
 _NAMED = "choices."
 
 
 class DeadEnd(Exception):
     """The picks made so far can't be completed; `spec` is where it showed."""
 
-    def __init__(self, spec: Spec, reason: str) -> None:
+    def __init__(self, spec: Spec, reason: str, culprit: str = "") -> None:
         super().__init__(reason)
         self.spec = spec
+        self.culprit = culprit
         self.reason = reason
 
 
@@ -100,9 +110,16 @@ class Resolver:
         raise first
 
     def attempt(self, picker: Picker) -> tuple[Node, Shape, Picks]:
-        """As `resolve`, without taking anything back: raises DeadEnd where these very picks can't be completed."""
+        """As `resolve`, without taking anything back: raises DeadEnd where these very picks can't be completed.
+
+        Its `culprit` is then the site of the latest pick that can have mattered; empty: none can.
+        """
+        attempt = _Attempt(self, picker, {})
         try:
-            return _Attempt(self, picker, {}).whole()
+            return attempt.whole()
+        except DeadEnd as dead:
+            site = attempt.trail[-1][0] if attempt.trail else ""
+            raise DeadEnd(dead.spec, dead.reason, site) from None
         except PickRefused as refused:
             raise refused.error from None
 
@@ -222,8 +239,6 @@ class _Attempt:
         cls = spec.cls
         values = self._values(spec)
         before, entered = shape, cls.layout_for(shape, values)
-        opening = _convert(shape, entered, spec)
-        shape = _converted(shape, entered)
         handles = {
             name: [_Held(name, item) for item in held.items] if isinstance(held, ListOf) else _Held(name, held)
             for name, held in spec.options.items()
@@ -243,14 +258,14 @@ class _Attempt:
             children.append(Child(held.slot, name, node))
             return out
 
-        options = SimpleNamespace(**dict.fromkeys(cls.Options.model_fields), **{})
-        options.__dict__.update(values | handles)
+        options = SimpleNamespace(**(dict.fromkeys(cls.Options.model_fields) | values | handles))
         try:
-            out = cls.connect(shape, options, child)
+            opening = convert(shape, entered, cls.kind)
+            out = cls.connect(converted(shape, entered), options, child)
+            node = cls.document(without_defaults(cls, values), children)
+            return close([*opening, node], before, out, keep)
         except InputError as error:
             raise DeadEnd(spec.options.get(getattr(error, "option", ""), spec), str(error)) from None
-        node = cls.document(_without_defaults(cls, values), children)
-        return _close(spec, [*opening, node], before, out, keep)
 
     def _values(self, spec: BlockOf) -> dict[str, Any]:
         """The options of a composite that aren't slots, each picked freely."""
@@ -328,74 +343,6 @@ class _Attempt:
         return found
 
 
-def place_leaf(cls: type[Block], values: dict[str, Any], shape: Shape, keep: bool | str) -> tuple[Node | None, Shape]:
-    """Canonical node and output shape of a leaf, with the layout conversions it needs. Raises InputError."""
-    try:
-        options = cls.Options.model_validate(values)
-    except ValidationError as error:
-        where = error.errors(include_url=False)[0]["loc"]
-        raise ShapeError(f"{cls.kind}: expected {expected(error)}", str(where[0]) if where else "") from None
-    wanted = cls.layout_for(shape, options)
-    before = shape
-    opening = _convert(shape, wanted, None, cls.kind)
-    shape = _converted(shape, wanted)
-    options = cls.normalise(shape, options)
-    if getattr(options, "causal", False) is None:
-        options = options.model_copy(update={"causal": shape.causal})
-    cls.validate_at(shape, options)
-    out = cls.infer(shape, options)
-    node: Node | None = None if cls.kind == "identity" else {cls.kind: _without_defaults(cls, options.model_dump())}
-    return _close(None, [*opening, node], before, out, keep)
-
-
-def _convert(shape: Shape, wanted: Layout, spec: Spec | None, kind: str = "") -> list[Node]:
-    if wanted == shape.layout:
-        return []
-    if shape.layout == "grid" and wanted == "sequence":
-        return [{"to_sequence": {}}]
-    if shape.layout == "sequence" and wanted == "grid" and shape.has_grid:
-        return [{"to_grid": {}}]
-    message = f"{kind or 'this block'} takes a {wanted}; got {shape}, which can't be turned into one"
-    if spec is not None:
-        raise DeadEnd(spec, message)
-    raise ShapeError(message)
-
-
-def _converted(shape: Shape, wanted: Layout) -> Shape:
-    if wanted == shape.layout:
-        return shape
-    return shape.as_sequence() if wanted == "sequence" else shape.as_grid()
-
-
-def _close(
-    spec: Spec | None, nodes: list[Node | None], before: Shape, out: Shape, keep: bool | str
-) -> tuple[Node | None, Shape]:
-    """Put the input's layout back where the place demands it, and check what it demands."""
-    if keep and out.layout != before.layout:
-        nodes = [*nodes, *_convert(out, before.layout, spec, "the place after it")]
-        out = _converted(out, before.layout)
-    whole = chain(nodes)
-    if keep is True and out != before:
-        try:
-            named = next((n for n in nodes if n and next(iter(n)) not in ("to_grid", "to_sequence")), whole)
-            check_kept(named or {"identity": {}}, before, out)
-        except ShapeError as error:
-            if spec is None:
-                raise
-            raise DeadEnd(spec, str(error)) from None
-    return whole, out
-
-
-def _without_defaults(cls: type[Block], values: dict[str, Any]) -> dict[str, Any]:
-    kept = {}
-    for name, value in values.items():
-        field = cls.Options.model_fields[name]
-        default = field.get_default(call_default_factory=True)
-        if field.is_required() or value != default or type(value) is not type(default):
-            kept[name] = value
-    return kept
-
-
 def _too_many(spec: BlockOf) -> bool:
     total = 1.0
     for option in spec.options.values():
@@ -411,27 +358,6 @@ def _sites(spec: Spec) -> tuple[str, ...]:
     if held is None:
         held = _sites_of[spec] = tuple(found.site for found in walk_values(spec))
     return held
-
-
-def scoped(site: str, scopes: list[tuple[str, str]]) -> str:
-    """A site's name inside repetitions; `scopes` are (path, path with index), outermost first."""
-    for prefix, replaced in reversed(scopes):
-        if site == prefix or (site.startswith(prefix) and site[len(prefix)] in ".["):
-            return replaced + site[len(prefix) :]
-    return site
-
-
-def walk_values(spec: Spec) -> list[Any]:
-    """Every Choice and Range inside a value spec, parents first."""
-    if isinstance(spec, Range):
-        return [spec]
-    if isinstance(spec, Choice):
-        return [spec, *(found for a in spec.alternatives for found in walk_values(a))]
-    if isinstance(spec, Computed):
-        return [found for s in spec.names.values() for found in walk_values(s)]
-    if isinstance(spec, ListOf):
-        return [found for s in spec.items for found in walk_values(s)]
-    return []
 
 
 def _find(specs: list[Spec], site: str) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from space.errors import SpaceError
-from space.resolver import scoped, walk_values
-from space.spec import BlockOf, Choice, Domain, ListOf, Spec, possible_values
+from space.spec import BlockOf, Choice, Domain, ListOf, Spec, possible_values, scoped, walk_values
 
 _SITE_LIMIT = 100_000
 

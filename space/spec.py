@@ -187,3 +187,24 @@ def combinations(spec: Spec) -> float:
 def possible_values(spec: Spec, most: int = 4096) -> list[Any]:
     """Up to `most` values that a value spec may take (the low end stands for a float range)."""
     return [value for value, _ in itertools.islice(expand(spec, {}), most)]
+
+
+def walk_values(spec: Spec) -> list[Any]:
+    """Every Choice and Range inside a value spec, parents first."""
+    if isinstance(spec, Range):
+        return [spec]
+    if isinstance(spec, Choice):
+        return [spec, *(found for a in spec.alternatives for found in walk_values(a))]
+    if isinstance(spec, Computed):
+        return [found for s in spec.names.values() for found in walk_values(s)]
+    if isinstance(spec, ListOf):
+        return [found for s in spec.items for found in walk_values(s)]
+    return []
+
+
+def scoped(site: str, scopes: list[tuple[str, str]]) -> str:
+    """A site's name inside repetitions; `scopes` are (path, path with index), outermost first."""
+    for prefix, replaced in reversed(scopes):
+        if site == prefix or (site.startswith(prefix) and site[len(prefix)] in ".["):
+            return replaced + site[len(prefix) :]
+    return site

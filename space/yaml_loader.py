@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -36,8 +36,7 @@ _MAX_DIGITS = 300
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a file; line and column count from 1."""
 
     file: str
@@ -229,7 +228,8 @@ class _Builder:
         return number
 
     def _mark(self, event: Any) -> Mark:
-        return Mark(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        start = event.start_mark
+        return Mark(self.file, start.line + 1, start.column + 1)
 
     def _refuse(self, event: Any, message: str) -> SpaceError:
         return SpaceError([self._mark(event).problem("", message)])
@@ -325,7 +325,8 @@ class _Dumper(yaml.SafeDumper):
 
     def text(self, data: str) -> yaml.ScalarNode:
         """A text, quoted where it would be read as something else."""
-        style = '"' if _number(data) is not None or data in _NULL or data in _BOOL else None
+        plain = data.isprintable() and not is_number(data) and data not in _NULL and data not in _BOOL
+        style = None if plain else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

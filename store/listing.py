@@ -57,7 +57,7 @@ def page(
     statement = joined(statement, axes)
     if order_by not in ("number", *WORDS, *FLAGS):
         statement = statement.order_by(key.is_(None))
-        if axes:
+        if axes and order_by not in {o.name for o in objectives}:
             check_known(session, study_id, [order_by])
     statement = statement.order_by(key.desc() if descending else key, Trial.number)
     return Page(tuple(trial_rows(session, statement.offset(offset).limit(limit), objectives)), total)

@@ -9,13 +9,56 @@ from torch import Tensor
 from costmodel.formulas.count import Count, Formula, first, numel
 
 FREE = frozenset(
-    (
-        "view _unsafe_view reshape _reshape_alias alias detach lift_fresh t transpose permute expand squeeze unsqueeze "
-        "select slice split split_with_sizes unbind chunk narrow as_strided diagonal unfold view_as_real "
-        "view_as_complex real imag _conj _neg_view movedim numpy_T empty empty_like empty_strided new_empty "
-        "new_empty_strided set_ resize_ _local_scalar_dense item is_same_size sym_size sym_numel sym_stride "
-        "_has_compatible_shallow_copy_type _version resolve_conj resolve_neg"
-    ).split()
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "alias",
+        "detach",
+        "lift_fresh",
+        "t",
+        "transpose",
+        "permute",
+        "expand",
+        "squeeze",
+        "unsqueeze",
+        "select",
+        "slice",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "chunk",
+        "narrow",
+        "as_strided",
+        "diagonal",
+        "unfold",
+        "view_as_real",
+        "view_as_complex",
+        "real",
+        "imag",
+        "_conj",
+        "_neg_view",
+        "movedim",
+        "numpy_T",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "set_",
+        "resize_",
+        "_local_scalar_dense",
+        "item",
+        "is_same_size",
+        "sym_size",
+        "sym_numel",
+        "sym_stride",
+        "_has_compatible_shallow_copy_type",
+        "_version",
+        "resolve_conj",
+        "resolve_neg",
+    ]
 )
 """Operators that touch no data. (`resolve_conj` and `resolve_neg` copy only where they must: see the tracer.)"""
 
@@ -89,27 +132,86 @@ def _random(args: Any, kwargs: Any, out: Any) -> Count:
 
 
 LAYOUT: dict[str, Formula] = {
-    **{
-        name: _copy
-        for name in (
-            "clone contiguous _to_copy cat stack flip roll repeat tril triu constant_pad_nd rot90 repeat_interleave "
-            "slice_backward select_backward diagonal_backward unfold_backward as_strided_scatter slice_scatter "
-            "select_scatter reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d im2col col2im "
-            "reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward pixel_shuffle "
-            "replication_pad2d_backward pixel_unshuffle channel_shuffle one_hot diag_embed value_selecting_reduction_backward "
-            "view_copy expand_copy permute_copy transpose_copy split_copy unbind_copy _pin_memory to"
-        ).split()
-    },
+    **dict.fromkeys(
+        [
+            "clone",
+            "contiguous",
+            "_to_copy",
+            "cat",
+            "stack",
+            "flip",
+            "roll",
+            "repeat",
+            "tril",
+            "triu",
+            "constant_pad_nd",
+            "rot90",
+            "repeat_interleave",
+            "slice_backward",
+            "select_backward",
+            "diagonal_backward",
+            "unfold_backward",
+            "as_strided_scatter",
+            "slice_scatter",
+            "select_scatter",
+            "reflection_pad1d",
+            "reflection_pad2d",
+            "replication_pad1d",
+            "replication_pad2d",
+            "im2col",
+            "col2im",
+            "reflection_pad1d_backward",
+            "reflection_pad2d_backward",
+            "replication_pad1d_backward",
+            "pixel_shuffle",
+            "replication_pad2d_backward",
+            "pixel_unshuffle",
+            "channel_shuffle",
+            "one_hot",
+            "diag_embed",
+            "value_selecting_reduction_backward",
+            "view_copy",
+            "expand_copy",
+            "permute_copy",
+            "transpose_copy",
+            "split_copy",
+            "unbind_copy",
+            "_pin_memory",
+            "to",
+        ],
+        _copy,
+    ),
     "copy_": _assign,
     "copy": _assign,
-    **{
-        name: _fill
-        for name in (
-            "zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full fill_ zero_ arange linspace "
-            "logspace eye scalar_tensor tril_indices triu_indices fill hann_window _efficientzerotensor"
-        ).split()
-    },
-    **{name: _random for name in "rand randn randint randperm normal normal_ uniform_ randn_like bernoulli_".split()},
+    **dict.fromkeys(
+        [
+            "zeros",
+            "ones",
+            "full",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "fill_",
+            "zero_",
+            "arange",
+            "linspace",
+            "logspace",
+            "eye",
+            "scalar_tensor",
+            "tril_indices",
+            "triu_indices",
+            "fill",
+            "hann_window",
+            "_efficientzerotensor",
+        ],
+        _fill,
+    ),
+    **dict.fromkeys(
+        ["rand", "randn", "randint", "randperm", "normal", "normal_", "uniform_", "randn_like", "bernoulli_"], _random
+    ),
     "embedding": _gather(0, 1),
     "index": _gather(0, 1),
     "_unsafe_index": _gather(0, 1),

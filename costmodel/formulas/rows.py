@@ -147,7 +147,10 @@ ROWS: dict[str, Formula] = {
     "_log_softmax": _softmax,
     "_softmax_backward_data": _softmax_backward,
     "_log_softmax_backward_data": _log_softmax_backward,
-    **{name: _reduce(1) for name in "sum nansum prod amax amin max min argmax argmin any all aminmax".split()},
+    **{
+        name: _reduce(1)
+        for name in ["sum", "nansum", "prod", "amax", "amin", "max", "min", "argmax", "argmin", "any", "all", "aminmax"]
+    },
     "count_nonzero": _reduce(1),
     "mean": _reduce(1, 1),
     "var": _reduce(4, 1),
@@ -159,7 +162,10 @@ ROWS: dict[str, Formula] = {
     "logsumexp": _log_sum_exp,
     "nll_loss_forward": _reduce(0, 1),
     "nll_loss_backward": _reduce(0, 1),
-    **{name: _reduce(1, kind="scan") for name in "cumsum cumprod cummax cummin _cummax_helper _cummin_helper".split()},
+    **{
+        name: _reduce(1, kind="scan")
+        for name in ["cumsum", "cumprod", "cummax", "cummin", "_cummax_helper", "_cummin_helper"]
+    },
     "logcumsumexp": _log_cumsum_exp,
     "_logcumsumexp": _log_cumsum_exp,
     "sort": _sort,

@@ -12,6 +12,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_trial(parser: argparse.ArgumentParser) -> None:
+    """`STUDY TRIAL`, the trial a number or `best`."""
+    parser.add_argument("study", metavar="STUDY", help="name of the study")
+    parser.add_argument(
+        "trial", metavar="TRIAL", type=_trial, help="number of the trial, or `best` in the first objective"
+    )
+
+
+def _trial(text: str) -> int | None:
+    if text == "best":
+        return None
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a trial's number, or `best`; got {text!r}")
+    return int(text)
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """`--store`, the database."""
     parser.add_argument(

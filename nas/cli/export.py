@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nas.cli.arguments import add_store, positive
+from nas.cli.arguments import add_store, add_trial, positive
+
+if TYPE_CHECKING:
+    from nas.exporting import Exported
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas export`."""
-    parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of the trial")
+    add_trial(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--format", default="module", metavar="F[,F]", help="formats (default: module)")
     parser.add_argument("--train-steps", type=positive, metavar="N", help="train that long first, from the start")
@@ -22,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write a trial out."""
-    from nas.cli.output import print_json, say
+    from nas.cli.output import print_json
     from nas.exporting import export_trial
     from nas.loading import default_store
 
@@ -39,9 +43,16 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json({"folder": str(told.folder), "files": told.files, "scores": told.scores, "params": told.params})
         return
+    print_export(told)
+
+
+def print_export(told: Exported) -> None:
+    """What was written, and how to load it."""
+    from nas.cli.output import say
+
     say(f"wrote {told.folder}: {', '.join(told.files)}")
-    for split, scores in told.scores.items():
-        say(f"  {split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-    say(f"  {told.params:,} parameters")
+    for part, scores in told.scores.items():
+        say(f"  {part}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    say(f"  {told.params:,} parameters; the model card tells the costs")
     say("load it anywhere with torch and safetensors:")
-    say(f"  cd {told.folder} && python -c \"import model; print(model.load('.'))\"")
+    say(f"  cd {shlex.quote(str(told.folder))} && python -c 'import model; print(model.load())'")

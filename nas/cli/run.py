@@ -30,14 +30,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the latest study of this file, or with --name"
     )
     parser.add_argument("--takeover", action="store_true", help="take over a study whose coordinator died")
+    parser.add_argument("--export", metavar="DIR", help="then export the trial that is best in the first objective")
     add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume a study, print its front."""
+    from pathlib import Path
+
     import nas
+    from nas.cli.export import print_export
     from nas.cli.output import print_json, say
     from nas.cli.pareto import print_front
+    from nas.exporting import export_trial
     from nas.loading import default_store, load_space
     from nas.progress import RunProgress
     from nas.study import Stopped, objectives_of
@@ -60,19 +65,27 @@ def run(args: argparse.Namespace) -> int:
         return status
     study = nas.Study(progress.study, address)
     summary = study.summary()
+    exported = None
+    if args.export and not status and summary["front"]:
+        exported = export_trial(study.address, study.name, None, Path(args.export), overwrite=True)
     if args.json:
-        print_json(summary)
+        print_json(
+            summary | ({"export": {"folder": str(exported.folder), "scores": exported.scores}} if exported else {})
+        )
         return status
     print_front(study)
     counts = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
     say(f"\nstudy {study.name}: {counts}")
+    if exported:
+        print_export(exported)
     if summary["front"]:
         best = summary["front"][0]["trial"]
         where = f" --store {shlex.quote(args.store)}" if args.store else ""
         named = shlex.quote(study.name)
         say("next:")
         say(f"  nas show {named} {best}{where}")
-        say(f"  nas export {named} {best} --out exports/{named}-{best}{where}")
+        if not exported:
+            say(f"  nas export {named} {best} --out exports/{named}-{best}{where}")
         say(f"  nas dashboard{where}")
     if not summary["trials"]["complete"]:
         say("no trial completed; `nas show` tells why one failed")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from nas.cli.arguments import add_store
+from nas.cli.arguments import add_store, add_trial
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas show`."""
-    parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of the trial")
+    add_trial(parser)
     add_store(parser)
 
 
@@ -19,12 +18,14 @@ def run(args: argparse.Namespace) -> None:
     """Print one trial: picks, values, measurements, architecture."""
     from nas.cli.output import print_json, print_table, say
     from nas.loading import default_store
+    from nas.study import Study
     from nas.units import measured
     from space import Architecture
     from store import Store
 
+    number = Study(args.study, args.store).best()["trial"] if args.trial is None else args.trial
     with Store(args.store or default_store(), read_only=True) as store:
-        trial = store.trial(args.study, args.trial)
+        trial = store.trial(args.study, number)
     architecture = Architecture.from_document(json.loads(trial.document), trial.picks)
     if args.json:
         print_json(

@@ -23,5 +23,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {v}" for k, v in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        return ", ".join(k if v is None else f"{k}: {v}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(v["name"] if isinstance(v, dict) else str(v) for v in value)
+    return str(value)

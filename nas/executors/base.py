@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -105,13 +104,8 @@ def executor(kind: str) -> Callable[[type[Executor]], type[Executor]]:
     from nas.executors import registry
 
     def register(cls: type[Executor]) -> type[Executor]:
-        where = f"{cls.__module__}.{cls.__qualname__}"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-            raise TypeError(f"{where}: an executor's kind is lower_snake_case; got {kind!r}")
-        if not (cls.__doc__ or "").strip() or cls.__doc__ == Executor.__doc__:
-            raise TypeError(f"{where}: an executor needs a docstring (where jobs run, which limits hold)")
+        registry.executors.add(kind, cls)
         cls.kind = kind
-        registry.add(cls)
         return cls
 
     return register

@@ -25,11 +25,14 @@ class InlineExecutor(Executor):
         self._queue.append((key, job))
 
     def _collect(self, timeout: float | None) -> list[tuple[str, Result]]:
-        key, job = self._queue.popleft()
+        key, job = self._queue[0]
         try:
-            return [(key, self._run(job))]
+            result = self._run(job)
         except Exception as error:
-            return [(key, fault("crash", f"the trial raised {type(error).__name__}: {error}"))]
+            result = fault("crash", f"the trial raised {type(error).__name__}: {error}")
+        # Taken off only now: a job that Ctrl-C interrupts is still pending.
+        self._queue.popleft()
+        return [(key, result)]
 
     def close(self) -> None:
         super().close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.tasks.base import Batch, Split, Task
+from nas.tasks.base import SPLITS, Batch, Split, Task
 from nas.tasks.cache import cached
 
 Parts = dict[Split, Batch]
@@ -34,6 +34,9 @@ class ArrayTask(Task):
 
     def prepare(self) -> None:
         _ = self.parts
+
+    def sizes(self) -> dict[str, int]:
+        return {split: len(self.parts[split][1]) for split in SPLITS}
 
     def augment(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A training batch, changed at random."""

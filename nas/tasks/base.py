@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -100,6 +99,10 @@ class Task:
     def prepare(self) -> None:
         """Load and check all data now. Raises InputError where it can't be used."""
 
+    def sizes(self) -> dict[str, int]:
+        """Samples (of text: bytes) in each part; a part that is generated without end is left out."""
+        raise NotImplementedError
+
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         """Pairs (x [B, ...] float32 or int64, y int64): endless and shuffled by `seed` for train, else one pass."""
         raise NotImplementedError
@@ -148,11 +151,7 @@ def task(kind: str) -> Callable[[type[Task]], type[Task]]:
     from nas.tasks import registry
 
     def register(cls: type[Task]) -> type[Task]:
-        where = f"{cls.__module__}.{cls.__qualname__}"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-            raise TypeError(f"{where}: a task's kind is lower_snake_case; got {kind!r}")
-        if not (cls.__doc__ or "").strip() or cls.__doc__ == Task.__doc__:
-            raise TypeError(f"{where}: a task needs a docstring (what is predicted from what, source)")
+        where = registry.tasks.check(kind, cls)
         options = getattr(cls, "Options", None)
         if not (isinstance(options, type) and issubclass(options, TaskOptions)):
             raise TypeError(f"{where}: a task needs a nested class Options(TaskOptions)")
@@ -163,7 +162,7 @@ def task(kind: str) -> Callable[[type[Task]], type[Task]]:
         if not hasattr(cls, "accepts"):
             raise TypeError(f"{where}: a task needs `accepts`, the input mapping it takes")
         cls.kind = kind
-        registry.add(cls)
+        registry.tasks.add(kind, cls)
         return cls
 
     return register

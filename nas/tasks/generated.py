@@ -44,6 +44,9 @@ class GeneratedTask(Task):
                 return np.concatenate(xs), np.concatenate(ys)
         raise self.error(f"too few different sequences for a {split} part (raise the input's vocab or length)")
 
+    def sizes(self) -> dict[str, int]:
+        return {split: len(self.held_out(split)[1]) for split in SPLITS if split != "train"}
+
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         if split == "train":
             rng = np.random.default_rng([seed, 0])

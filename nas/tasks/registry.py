@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from space.errors import InputError, NameUnknown, OptionError, did_you_mean
+from space import InputError, OptionError, did_you_mean
+from space.kinds import Kinds
 
 if TYPE_CHECKING:
     from nas.tasks.base import Task
 
-_tasks: dict[str, type[Task]] = {}
-_loaded = False
-
-
-def add(cls: type[Task]) -> None:
-    """Register a task class. TypeError for a kind that another class holds."""
-    held = _tasks.get(cls.kind)
-    if held is not None and (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise TypeError(
-            f"{cls.__module__}.{cls.__qualname__}: task {cls.kind!r} is already defined by "
-            f"{held.__module__}.{held.__qualname__}"
-        )
-    _tasks[cls.kind] = cls
-
-
-def all_tasks() -> dict[str, type[Task]]:
-    """Every known task, by name."""
-    global _loaded
-    if not _loaded:
-        _loaded = True
-        import nas.tasks
-
-        for found in pkgutil.iter_modules(nas.tasks.__path__, "nas.tasks."):
-            importlib.import_module(found.name)
-    return dict(sorted(_tasks.items()))
+tasks: Kinds[Task] = Kinds("task", "nas.tasks")
+all_tasks = tasks.all
 
 
 def task_names() -> list[str]:
@@ -60,7 +36,7 @@ def make_task(spec: Any, declared: Mapping[str, Any], base: Path | None = None) 
     if value is None:
         value = {}
     if not isinstance(value, Mapping):
-        shorthand = _get(kind).shorthand
+        shorthand = tasks.get(kind).shorthand
         if shorthand is None:
             raise InputError(f"task {kind}: expected a mapping of options; got {value!r}")
         value = {shorthand: value}
@@ -101,15 +77,8 @@ def describe() -> list[dict[str, Any]]:
     return rows
 
 
-def _get(kind: Any) -> type[Task]:
-    known = all_tasks()
-    if kind not in known:
-        raise NameUnknown("task", str(kind), known)
-    return known[kind]
-
-
 def _make(kind: str, raw: Mapping[str, Any], declared: Mapping[str, Any], base: Path | None) -> Task:
-    cls = _get(kind)
+    cls = tasks.get(kind)
     try:
         options = cls.Options.model_validate(dict(raw))
     except ValidationError as error:

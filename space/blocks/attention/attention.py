@@ -31,8 +31,10 @@ class Attention(Block):
         head_dim: int | None = Field(None, ge=1, le=4096, description="width E of a head; none: D / H")
         causal: bool | None = Field(None, description="later positions are hidden; none: as the input asks")
         rotary: bool = Field(False, description="rotary positions on queries and keys")
-        rotary_base: float = Field(10000.0, gt=1, description="base of the rotary frequencies")
-        window: int | None = Field(None, ge=1, description="width of the sliding window; none: everything")
+        rotary_base: float = Field(10000.0, gt=1, le=1e12, description="base of the rotary frequencies")
+        window: int | None = Field(
+            None, ge=1, le=1_000_000_000, description="width of the sliding window; none: everything"
+        )
         bias: bool = Field(True, description="bias on the projections")
 
     @classmethod

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from space.block import Block, BlockOptions, block
-from space.ops.channels import activation, channel_map
+from space.ops.channels import channel_map, make_activation
 from space.shape import Shape
 
 
@@ -29,7 +29,7 @@ class MLP(Block):
         super().__init__()
         hidden = max(1, round(options.ratio * shape.dim))
         self.expand = channel_map(shape.layout, shape.dim, hidden, options.bias)
-        self.activation = activation(options.activation)
+        self.activation = make_activation(options.activation)
         self.project = channel_map(shape.layout, hidden, shape.dim, options.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_be_odd, must_decode
 from space.errors import ShapeError
-from space.ops.channels import activation, channel_map, convolve_last, convolve_positions
+from space.ops.channels import channel_map, convolve_last, convolve_positions, make_activation
 from space.shape import Layout, Shape
 
 
@@ -58,7 +58,7 @@ class DepthwiseConv(Block):
             )
         else:
             self.conv = nn.Conv1d(shape.dim, shape.dim, options.kernel, groups=shape.dim, bias=options.bias)
-        self.activation = activation(options.activation)
+        self.activation = make_activation(options.activation)
         self.project = (
             channel_map(shape.layout, shape.dim, shape.dim, options.bias) if options.project else nn.Identity()
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.errors import InputError
-from space.ops.channels import channel_norm
+from space.ops.channels import make_norm
 from space.shape import Shape
 
 
@@ -39,7 +39,7 @@ class Classifier(Block):
         super().__init__()
         self.layout = shape.layout
         self.last = shape.causal if options.pool is None else options.pool == "last"
-        self.norm = channel_norm(options.norm, shape.dim)
+        self.norm = make_norm(options.norm, shape.dim)
         self.score = nn.Linear(shape.dim, options.classes)
 
     def forward(self, x: Tensor) -> Tensor:

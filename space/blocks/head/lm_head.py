@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
-from space.ops.channels import channel_norm
+from space.ops.channels import make_norm
 from space.shape import Shape
 
 
@@ -30,7 +30,7 @@ class LMHead(Block):
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
-        self.norm = channel_norm(options.norm, shape.dim)
+        self.norm = make_norm(options.norm, shape.dim)
         self.score = nn.Linear(shape.dim, options.vocab, bias=options.bias)
 
     def forward(self, x: Tensor) -> Tensor:

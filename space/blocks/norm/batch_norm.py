@@ -22,7 +22,7 @@ class BatchNorm(Block):
     """
 
     class Options(BlockOptions):
-        eps: float = Field(1e-5, gt=0, description="added to the variance before the root")
+        eps: float = Field(1e-5, gt=0, le=1, description="added to the variance before the root")
         momentum: float = Field(0.1, gt=0, le=1, description="weight of the new batch in the running averages")
 
     @classmethod

@@ -17,7 +17,7 @@ class LayerNorm(Block):
     """
 
     class Options(BlockOptions):
-        eps: float = Field(1e-6, gt=0, description="added to the variance before the root")
+        eps: float = Field(1e-6, gt=0, le=1, description="added to the variance before the root")
         bias: bool = Field(True, description="learned shift b")
 
     def __init__(self, shape: Shape, options: Options) -> None:

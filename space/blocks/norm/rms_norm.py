@@ -19,7 +19,7 @@ class RMSNorm(Block):
     """
 
     class Options(BlockOptions):
-        eps: float = Field(1e-6, gt=0, description="added to the mean square before the root")
+        eps: float = Field(1e-6, gt=0, le=1, description="added to the mean square before the root")
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ class ScanPath(nn.Module):
 
     def scan(self, x: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output and last state [B, N, E] of the convolved input."""
-        x = F.silu(x)
+        x = F.silu(x.contiguous())
         low, B, C = self.x_proj(x).split(self.sizes, dim=-1)
         dt = F.softplus(self.dt_proj(low))
         return selective_scan(x, dt, -torch.exp(self.A_log), B, C, self.D, initial)

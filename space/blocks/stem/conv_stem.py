@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
 from space.blocks.rules import must_be_odd, must_fit
-from space.ops.channels import activation
+from space.ops.channels import make_activation
 from space.shape import Shape
 
 
@@ -49,7 +49,7 @@ class ConvStem(Block):
             bias=options.norm == "none",
         )
         self.norm = nn.BatchNorm2d(options.dim) if options.norm == "batch_norm" else nn.Identity()
-        self.activation = activation(options.activation)
+        self.activation = make_activation(options.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, BlockSlot, Child, Node, State, block
-from space.blocks.topology.sequence import chain
+from space.block import BlockOptions, BlockSlot, block
+from space.blocks.topology.sequence import Sequence
 from space.shape import Shape
 
 
 @block("pattern", role="topology", layout=("sequence", "grid", "vector", "tokens"))
-class Pattern(Block):
+class Pattern(Sequence):
     """Blocks in turn, cycled to a depth: `blocks: [a, a, b], times: 7` is a a b a a b a.
 
-    Each place picks anew. Stands in the document as the blocks it makes. Lieber et al. 2024, arXiv:2403.19887
-    (one attention layer among several state-space layers).
+    Takes and gives whatever its first and last block do. Each place picks anew. Stands in the document as the blocks
+    it makes. Lieber et al. 2024, arXiv:2403.19887 (one attention layer among several state-space layers).
     """
+
+    shorthand = None
 
     class Options(BlockOptions):
         blocks: list[BlockSlot] = Field(description="the blocks of one cycle")
@@ -35,21 +36,3 @@ class Pattern(Block):
         for i in range(options.times):
             shape = child(options.blocks[i % len(options.blocks)], shape, index=i)
         return shape
-
-    @classmethod
-    def document(cls, options: dict[str, Any], children: list[Child]) -> Node | None:
-        return chain([c.node for c in children])
-
-    def __init__(self, shape: Shape, options: Options, *blocks: nn.Module) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for inner in self.blocks:
-            x = inner(x)
-        return x
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        for name, inner in self.block_children.items():
-            x, state[name] = inner.step(x, state[name])
-        return x, state

@@ -15,7 +15,7 @@ from space.shape import Shape
 
 @block("repeat", role="topology", layout=("sequence", "grid", "vector", "tokens"))
 class Repeat(Block):
-    """A block several times over: y = f_n(... f_1(x)).
+    """A block several times over: y = f_n(... f_1(x)), any shape that it takes.
 
     `share: none` gives every repetition its own picks and weights, `options` the same picks with own weights,
     `weights` one block applied again and again (Dehghani et al. 2018, arXiv:1807.03819). The first two stand in the

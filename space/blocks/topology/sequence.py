@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from space.shape import Shape
 class Sequence(Block):
     """Blocks one after the other: y = f_n(... f_1(x)). Takes and gives whatever its first and last block do."""
 
-    shorthand = "blocks"
+    shorthand: ClassVar[str | None] = "blocks"
 
     class Options(BlockOptions):
         blocks: list[BlockSlot] = Field(description="the blocks, first to last")

@@ -46,6 +46,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     elif do == "garbage":
         os.write(int(sys.argv[sys.argv.index("--fd") + 1]), b"\x00\x00\x00\x04what")
         time.sleep(600)
+    elif do == "is_imported":
+        value = value in sys.modules
     elif do == "note":
         Path(value).write_text(str(os.getpid()))
         time.sleep(600)

@@ -187,3 +187,9 @@ def test_workers_end_with_the_coordinator_and_keep_its_stdout_clean(do: str, sen
 def test_large_messages_pass_both_ways(executor: Executor) -> None:
     value = "x" * 5_000_000
     assert one(executor, {"value": value})["value"] == value
+
+
+def test_plugins_are_imported_by_the_worker() -> None:
+    for plugins in ((), ("colorsys",)):
+        with make_executor("process", entry=ENTRY, plugins=plugins) as executor:
+            assert one(executor, {"do": "is_imported", "value": "colorsys"})["value"] == bool(plugins)

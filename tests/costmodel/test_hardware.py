@@ -1,0 +1,93 @@
+"""Profiles: what ships loads, what's wrong is refused with line and reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from costmodel import hardware_names, load_profile
+from costmodel.hardware import FOLDER
+from space.errors import NameUnknown, SpaceError
+
+TEXT = (FOLDER / "h100-sxm.yaml").read_text()
+
+
+def refused(tmp_path: Path, old: str, new: str) -> str:
+    assert old in TEXT
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT.replace(old, new, 1))
+    with pytest.raises(SpaceError) as caught:
+        load_profile(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_shipped_profiles_load_under_their_file_s_name(name: str) -> None:
+    assert load_profile(name).name == name
+
+
+def test_the_profiles_of_the_main_job_ship() -> None:
+    wanted = {"x86-core", "a100-sxm-80gb", "h100-sxm", "stm32f746", "raspberry-pi-5"}
+    assert wanted <= set(hardware_names())
+
+
+def test_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(NameUnknown, match="did you mean 'h100-sxm'"):
+        load_profile("h100-sx")
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    told = refused(tmp_path, ', source: "assumption: half the fp32 rate outside tensor cores"', "")
+    assert "mine.yaml:10:" in told
+    assert "matrix_flop_per_s.float64.source: every number needs a `source`" in told
+
+
+def test_negative_number(tmp_path: Path) -> None:
+    told = refused(tmp_path, "3e-6", "-3e-6")
+    assert "overhead_s.default.value" in told
+    assert "greater than or equal to 0" in told
+    assert "got -3e-06" in told
+
+
+def test_misspelt_key(tmp_path: Path) -> None:
+    told = refused(tmp_path, "static_power_w:", "static_powr_w:")
+    assert "unknown key 'static_powr_w' (did you mean 'static_power_w'?)" in told
+    assert "'static_power_w' is missing" in told
+
+
+def test_misspelt_class_and_element_type(tmp_path: Path) -> None:
+    assert "unknown operator class 'matmull' (did you mean 'matmul'?)" in refused(tmp_path, "matmul:", "matmull:")
+    assert "unknown element type 'bfloat17'" in refused(tmp_path, "bfloat16:", "bfloat17:")
+
+
+def test_bare_number(tmp_path: Path) -> None:
+    told = refused(tmp_path, '{value: 120, source: "assumption: idle power of a 700 W board"}', "120")
+    assert "static_power_w: expected {value: number, source: text}; got 120" in told
+
+
+def test_efficiency_above_one(tmp_path: Path) -> None:
+    assert "less than or equal to 1" in refused(tmp_path, "{value: 0.8, source", "{value: 1.8, source")
+
+
+def test_no_default(tmp_path: Path) -> None:
+    assert "compute_efficiency needs an entry `default`" in refused(
+        tmp_path, "default: {value: 0.7", "norm: {value: 0.7"
+    )
+
+
+def test_every_mistake_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT.replace("3e-6", "-3e-6", 1).replace("4.18e12", "-1"))
+    with pytest.raises(SpaceError) as caught:
+        load_profile(path)
+    assert len(caught.value.problems) == 2
+
+
+def test_not_a_profile_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(SpaceError, match="expected a mapping"):
+        load_profile(path)
+    with pytest.raises(SpaceError, match="no such file"):
+        load_profile(tmp_path / "other.yaml")
