@@ -63,7 +63,7 @@ def test_from_the_list_of_studies_to_the_download(tmp_path: Path, page: Any, ser
     page.get_by_role("button", name="Open architecture").click()
     page.wait_for_url("**/architecture?study=tiny&trial=*")
     page.get_by_text("patch_embed").first.wait_for()
-    assert page.locator(".js-plotly-plot").first.is_visible()
+    page.locator(".js-plotly-plot").first.wait_for()
     page.get_by_role("tab", name="Document").click()
     with page.expect_download() as told:
         page.get_by_role("button", name="Download YAML").click()

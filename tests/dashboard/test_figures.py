@@ -67,7 +67,7 @@ def test_constraints_are_drawn_with_their_infeasible_side(log: bool) -> None:
     figure = pareto_figure(table, LATENCY, ACCURACY, log_x=log, bounds=bounds)
     areas = [s for s in figure.layout.shapes if s.type == "rect"]
     lines = [s for s in figure.layout.shapes if s.type == "line"]
-    assert [s.x0 for s in lines][0] == pytest.approx(5.0)
+    assert lines[0].x0 == pytest.approx(5.0)
     assert areas[0].x1 > table["x"].max() * 1e3
     assert areas[1].y1 < 0.0
     assert [a.text for a in figure.layout.annotations] == ["latency@x &lt;= 5ms", "accuracy &gt;= 0.5"]
