@@ -23,7 +23,7 @@ def _export_zip(where: str, study: str, study_id: int, number: int) -> bytes:
     from nas.exporting import export_trial
 
     with tempfile.TemporaryDirectory(prefix="blockwright-export-") as scratch:
-        return zipped(Path(export_trial(where, study, number, Path(scratch) / "export")))
+        return zipped(export_trial(where, study, number, Path(scratch) / "export").folder)
 
 
 def zipped(folder: Path) -> bytes:

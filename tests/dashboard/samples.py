@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from space import SearchSpace
+from space import SearchSettings, SearchSpace, TrainingSettings
 from store import Measurement, Store
 
 SPACE = """
@@ -52,10 +52,16 @@ def fill(
     objectives = objectives or OBJECTIVES
     space = SearchSpace.from_text(SPACE)
     random = np.random.default_rng(0)
+    settings = {
+        "constraints": CONSTRAINTS,
+        "search": SearchSettings(trials=trials + 2).model_dump(),
+        "training": TrainingSettings(steps=3, batch=16).model_dump(),
+        "task": {"name": "digits", "options": {"shift": False}},
+        "hardware": [],
+        "lag": 1,
+    }
     with Store(path) as store:
-        study = store.create_study(
-            name, SPACE, sha256(SPACE), {"constraints": CONSTRAINTS, "search": {"trials": trials + 2}}, objectives
-        )
+        study = store.create_study(name, SPACE, sha256(SPACE), settings, objectives)
         for number in range(trials):
             architecture = space.sample(number)
             latency = float(10 ** random.uniform(-3.5, -1.5))
