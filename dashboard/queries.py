@@ -25,10 +25,24 @@ def studies() -> list[StudySummary]:
     return store().studies()
 
 
+def names() -> list[str]:
+    """The names of the studies, the last active first."""
+    return _names(address(), id(store()))
+
+
+@st.cache_data(ttl=3.0, max_entries=4, show_spinner=False)
+def _names(where: str, opened: int) -> list[str]:
+    return [s.name for s in store().studies()]
+
+
 def live(summaries: list[StudySummary]) -> set[int]:
     """Ids of the studies that a coordinator is at work on."""
-    running = [s.id for s in summaries if s.status == "running"]
-    return {i for i in running if is_live("running", store().study(i).lease, time.time())}
+    return {s.id for s in summaries if s.status == "running" and live_now(store().study(s.id))}
+
+
+def live_now(of: Study) -> bool:
+    """True where a coordinator is at work on the study."""
+    return is_live(of.status, of.lease, time.time())
 
 
 def study(name: str) -> Study:

@@ -84,6 +84,14 @@ def curve_table(trial: TrialRecord) -> pd.DataFrame:
     return table.astype({"value": float}).sort_values(["metric", "split", "step"], kind="stable", ignore_index=True)
 
 
+def drawn_metrics(curve: pd.DataFrame) -> tuple[list[str], list[tuple[str, str]]]:
+    """(metrics of `curve_table` that make a line, the longest first; (name, value) of those of a single step)."""
+    steps = curve.groupby("metric")["step"].nunique()
+    lines = sorted((m for m in steps.index if steps[m] > 1), key=lambda m: (-steps[m], m))
+    single = [(m, measured(m, curve[curve["metric"] == m]["value"].iloc[-1])) for m in steps.index if steps[m] == 1]
+    return lines, single
+
+
 def neighbours(front: Sequence[int], number: int) -> tuple[int | None, int | None]:
     """The trials before and after this one in a list of the front; for one that is not on it, its ends."""
     if not front:

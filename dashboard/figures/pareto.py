@@ -114,7 +114,7 @@ def parallel_figure(table: pd.DataFrame, axes: Sequence[Axis], colour: Axis, hei
         )
     line = {"color": table[colour.name], "colorscale": SCALE, "showscale": False}
     figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelfont={"size": 13}))
-    return figure.update_layout(height=height, margin={"l": 60, "r": 60, "t": 60, "b": 24})
+    return figure.update_layout(height=height, margin={"l": 130, "r": 130, "t": 60, "b": 24})
 
 
 def _hover(table: pd.DataFrame, x: Axis, y: Axis, colour: Axis | None, texts: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import queries
 from dashboard.connection import guarded
 from dashboard.data.diagram import diagram
-from dashboard.data.trials import composition, curve_table, neighbours, picks_table, values_rows
+from dashboard.data.trials import composition, curve_table, drawn_metrics, neighbours, picks_table, values_rows
 from dashboard.exports import export_zip
 from dashboard.figures.curve import curve_figure
 from dashboard.figures.diagram import diagram_figure
@@ -118,7 +118,11 @@ def _learning(trial: TrialRecord) -> None:
     if table.empty:
         st.caption("No learning curve: this trial was not trained, or has not reported yet.")
         return
-    for metric in table["metric"].unique():
+    lines, single = drawn_metrics(table)
+    with st.container(horizontal=True, gap="large"):
+        for name, value in single:
+            st.metric(f"{markdown(name)} at the end", markdown(value), width="content")
+    for metric in lines:
         st.plotly_chart(curve_figure(table, metric), key=f"curve {metric}", config=CONFIG)
     st.caption(f"Evaluated in {duration(trial.seconds)}.")
 

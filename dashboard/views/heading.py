@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
 from dashboard import queries
 from dashboard.connection import nothing_yet
-from dashboard.data.studies import is_live, progress, status_text
+from dashboard.data.studies import progress, status_text
 from dashboard.text import clipped, markdown
 from dashboard.views.navigation import linked_select, note
 from store import Study
@@ -18,7 +16,7 @@ COLOURS = {"● running": "green", "finished": "gray", "interrupted": "orange", 
 
 def choose_study() -> Study | None:
     """The study that the address names, or the one looked at last, or the last active; None where there is none."""
-    names = [s.name for s in queries.studies()]
+    names = queries.names()
     if not names:
         nothing_yet()
         return None
@@ -34,7 +32,7 @@ def choose_study() -> Study | None:
 
 def show_progress(study: Study) -> bool:
     """A line on the study's state; True while it is live."""
-    live = is_live(study.status, study.lease, time.time())
+    live = queries.live_now(study)
     text = status_text(study.status, live)
     counts = queries.counts(study)
     done, wanted = progress(counts, study.settings.get("search", {}).get("trials"))

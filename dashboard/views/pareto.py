@@ -31,7 +31,7 @@ from dashboard.views.trial_list import show_trials
 from store import Points, Study
 
 NONE = "none"
-TOLD = 300
+TOLD = 100
 """Front points whose architecture is told when the mouse stands on them."""
 LINES = 3_000
 
@@ -45,8 +45,7 @@ def show() -> None:
         return
     told.empty()
     body = guarded(lambda: _body(study.name, told))
-    live = queries.live([s for s in queries.studies() if s.id == study.id])
-    st.fragment(body, run_every=_pause(study) if live else None)()
+    st.fragment(body, run_every=_pause(study) if queries.live_now(study) else None)()
 
 
 def _pause(study: Study) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboard.data.axes import first_choice, plot_axes
@@ -11,7 +12,7 @@ from dashboard.data.cost import block_table, largest, operator_table, short_path
 from dashboard.data.diagram import diagram, options_text
 from dashboard.data.pareto import bounds, drawn, front_mask, near_front, opens_in_log, opens_zoomed, pareto_table
 from dashboard.data.studies import is_live, progress, status_text, studies_table
-from dashboard.data.trials import Told, composition, front_table, neighbours, trials_table
+from dashboard.data.trials import Told, composition, drawn_metrics, front_table, neighbours, trials_table
 from store import Lease, Objective, Points, StudySummary, TrialRow
 
 OBJECTIVES = (Objective("accuracy", "max"), Objective("latency@x", "min"))
@@ -72,7 +73,7 @@ def test_drawn_keeps_the_front_and_the_selected() -> None:
     assert table["step"].sum() == rows["step"].sum() > 0
     assert 4321 in set(rows["number"])
     assert rows["number"].is_monotonic_increasing
-    assert drawn(table, limit=5000) == (table, 0) or drawn(table, limit=5000)[1] == 0
+    assert drawn(table, limit=5000)[1] == 0
 
 
 def test_constraints_are_lines_where_their_axis_is_shown() -> None:
@@ -138,6 +139,12 @@ def test_composition_counts_leaf_blocks_and_repetitions() -> None:
     document = {"architecture": {"sequence": {"blocks": blocks}}}
     assert composition(document) == "patch_embed, 3 attention, 3 mlp, classifier"
     assert composition({"architecture": None}) == ""
+
+
+def test_metrics_of_one_step_are_told_not_drawn() -> None:
+    rows = [("loss", 1, 2.0), ("loss", 2, 1.0), ("accuracy", 2, 0.9)]
+    curve = pd.DataFrame([(m, "validation", s, v) for m, s, v in rows], columns=["metric", "split", "step", "value"])
+    assert drawn_metrics(curve) == (["loss"], [("accuracy", "0.9")])
 
 
 def test_neighbours_walk_the_front() -> None:
