@@ -35,17 +35,15 @@ def quantity(value: float | None, unit: str) -> str:
     scales = _SCALES.get(unit)
     if scales is None:
         return f"{value:.4g}"
-    scale, name = next(((s, n) for s, n in scales if abs(value) >= s), scales[-1] if unit != "count" else (1.0, ""))
+    if unit == "count":
+        scales = (*scales, (1.0, ""))
+    # Three digits may round up to the next unit: 999.7 B is 1 KB.
+    rounded = abs(float(f"{value:.3g}"))
+    scale, name = next(((s, n) for s, n in scales if rounded >= s), scales[-1])
     if value == 0:
-        scale, name = (1.0, "" if unit == "count" else unit)
+        scale, name = 1.0, "" if unit == "count" else unit
     number = value / scale
-    text = (
-        f"{number:.0f}"
-        if number == int(number) and abs(number) < 1000
-        else f"{number:.3g}"
-        if abs(number) < 1000
-        else f"{number:.0f}"
-    )
+    text = f"{number:.3g}" if abs(number) < 999.5 else f"{number:.0f}"
     return f"{text}{name}" if unit == "count" else f"{text} {name}"
 
 
