@@ -70,13 +70,13 @@ def test_half_and_half_with_two_worker_processes(
 @pytest.mark.parametrize("seed", range(4))
 def test_stopped_anywhere_and_resumed_is_the_whole(tmp_path: Path, stub: Stub, seed: int) -> None:
     """A stop at random moments, with four candidates in flight whose results come in random order."""
-    rng = random.Random(seed)
+    rng = random.Random(seed + 1)
     path, whole, parts = write(tmp_path), str(tmp_path / "w.db"), str(tmp_path / "p.db")
     stub()
     nas.run(path, store=whole, workers=2)
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             raise Stopped
         return evaluate(job)
 
@@ -216,13 +216,13 @@ def complete(url: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, workers: str) -> None:
-    path = write(tmp_path, SPACE.replace("steps: 3", "steps: 60"))
+    path = write(tmp_path, SPACE.replace("steps: 3", "steps: 30"))
     whole, killed = str(tmp_path / "w.db"), str(tmp_path / "k.db")
     with process(path, whole, "--workers", workers) as run:
         assert run.wait(120) == 0
     rng = random.Random(int(workers))
     finished: dict[int, Any] = {}
-    for goal in (3, 9, 15):
+    for goal in (3, 12):
         with process(path, killed, "--workers", workers, *(["--resume"] if finished else [])) as run:
             until(lambda goal=goal: complete(killed) >= goal)
             time.sleep(rng.random() * 0.1)
@@ -244,15 +244,14 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, workers: str) 
         attempts = Counter(t.attempts for t in store.trials_for_resume("tiny"))
         scratch = list((store.artifact_root / "scratch").iterdir())
     assert finished.items() <= done.items()
-    assert sum(n for tries, n in attempts.items() if tries > 1) <= 3 * int(workers)
+    assert sum(n for tries, n in attempts.items() if tries > 1) <= 2 * int(workers)
     assert scratch == []
     assert "20 complete" in out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stops_within_five_seconds(tmp_path: Path, workers: str, number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(("number", "status", "workers"), [(signal.SIGTERM, 143, "2"), (signal.SIGINT, 130, "1")])
+def test_stops_within_five_seconds(tmp_path: Path, number: signal.Signals, status: int, workers: str) -> None:
     path = write(tmp_path, SPACE.replace("steps: 3", "seconds: 1.0"))
     url = str(tmp_path / "s.db")
     with process(path, url, "--workers", workers) as run:
