@@ -186,15 +186,29 @@ def test_outside_the_main_thread_a_study_runs_too(tmp_path: Path, stub: Stub) ->
     assert len(trials(url)) == 3
 
 
+STUBBED = f"""
+import functools, sys, nas.executors
+from nas.cli import main
+nas.executors.make_executor = functools.partial(nas.executors.make_executor, entry={ENTRY!r})
+sys.exit(main())
+"""
+
+
 @contextmanager
-def process(path: str, url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m nas run` in a process of its own."""
-    command = [sys.executable, "-m", "nas", "run", path, "--store", url, "--threads", "1", *options]
+def process(path: str, url: str, *options: str, stubbed: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """`python -m nas run` in a process of its own; `stubbed`: its workers don't train."""
+    command = [sys.executable, *(["-c", STUBBED] if stubbed else ["-m", "nas"])]
+    command += ["run", path, "--store", url, "--threads", "1", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
         try:
             yield started
         finally:
             started.kill()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """True where none runs any more; a zombie may wait for its parent."""
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
 def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
@@ -215,27 +229,34 @@ def complete(url: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, workers: str) -> None:
+def test_kill_9_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    """With one worker real trainings in the coordinator's own process; with two, stubs in processes of their own."""
+    stubbed = workers == "2"
     path = write(tmp_path, SPACE.replace("steps: 3", "steps: 30"))
     whole, killed = str(tmp_path / "w.db"), str(tmp_path / "k.db")
-    with process(path, whole, "--workers", workers) as run:
-        assert run.wait(120) == 0
+    monkeypatch.setenv("STUB_PAUSE_S", "0.1")
+    if stubbed:
+        monkeypatch.setattr("nas.executors.make_executor", lambda *a, **k: make_executor(*a, **k, entry=ENTRY))
+    nas.run(path, store=whole, workers=int(workers), threads=1)
     rng = random.Random(int(workers))
+    options = ("--workers", workers)
     finished: dict[int, Any] = {}
     for goal in (3, 12):
-        with process(path, killed, "--workers", workers, *(["--resume"] if finished else [])) as run:
+        with process(path, killed, *options, *(["--resume"] if finished else []), stubbed=stubbed) as run:
             until(lambda goal=goal: complete(killed) >= goal)
             time.sleep(rng.random() * 0.1)
             children = psutil.Process(run.pid).children(recursive=True)
             run.kill()
             run.wait()
-        until(lambda children=children: not any(c.is_running() and c.status() != "zombie" for c in children), 10)
+        until(lambda children=children: gone(children), 10)
         with Store(killed, read_only=True) as store:
             now = {t.number: (t.values, t.finished_at) for t in store.trials_for_resume("tiny") if t.finished_at}
         assert finished.items() <= now.items()
         finished = now
     # The dead coordinator's lease has not run out, and nobody needs to wait for that.
-    with process(path, killed, "--workers", workers, "--resume") as run:
+    with process(path, killed, *options, "--resume", stubbed=stubbed) as run:
         out, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
     assert trials(killed) == trials(whole)
@@ -265,7 +286,7 @@ def test_stops_within_five_seconds(tmp_path: Path, number: signal.Signals, statu
     assert "stopped; `nas run --resume` goes on" in err
     assert "Pareto front of tiny" in out
     assert "Traceback" not in err
-    assert not any(c.is_running() for c in children)
+    until(lambda: gone(children), 5)
     with Store(url, read_only=True) as store:
         record = store.study("tiny")
     assert (record.status, record.lease) == ("stopped", None)
