@@ -108,7 +108,7 @@ def score(
 ) -> dict[str, float]:
     """Metrics on one part, noted in the curve (once a step and part). Raises Diverged where one isn't finite."""
     with precision(settings.precision, device):
-        metrics = task.evaluate(model, split, max(64, 2 * settings.batch))
+        metrics = task.evaluate(model, split)
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise Diverged(f"the {split} {name} became {value} after step {trained.steps}")

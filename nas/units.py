@@ -35,12 +35,14 @@ def quantity(value: float | None, unit: str) -> str:
     scales = _SCALES.get(unit)
     if scales is None:
         return f"{value:.4g}"
-    rounded = float(f"{value:.3g}")
-    if rounded == 0:
-        return "0" if unit == "count" else f"0 {unit}"
-    smallest = (1.0, "") if unit == "count" else scales[-1]
-    scale, name = next((s for s in scales if abs(rounded) >= s[0]), smallest)
-    number = rounded / scale
+    if unit == "count":
+        scales = (*scales, (1.0, ""))
+    # Three digits may round up to the next unit: 999.7 B is 1 KB.
+    rounded = abs(float(f"{value:.3g}"))
+    scale, name = next(((s, n) for s, n in scales if rounded >= s), scales[-1])
+    if value == 0:
+        scale, name = 1.0, "" if unit == "count" else unit
+    number = value / scale
     text = f"{number:.3g}" if abs(number) < 999.5 else f"{number:.0f}"
     return f"{text}{name}" if unit == "count" else f"{text} {name}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import shutil
 import sys
 
 from nas.cli.arguments import add_store, natural, positive
@@ -88,9 +90,10 @@ def run(args: argparse.Namespace) -> int:
         best = summary["front"][0]["trial"]
         where = f" --store {shlex.quote(args.store)}" if args.store else ""
         named = shlex.quote(study.name)
+        command = "nas" if shutil.which("nas") else os.path.relpath(sys.argv[0])
         say("next:")
-        say(f"  nas show {named} {best}{where}")
+        say(f"  {command} show {named} {best}{where}")
         if not exported:
-            say(f"  nas export {named} {best} --out exports/{named}-{best}{where}")
-        say(f"  nas dashboard{where}")
+            say(f"  {command} export {named} {best} --out exports/{named}-{best}{where}")
+        say(f"  {command} dashboard{where}")
     return status

@@ -11,6 +11,7 @@ from typing import ClassVar
 from space import Architecture, Block
 from space.kinds import Kinds
 
+
 @dataclass(frozen=True)
 class Bundle:
     """What is written out: the architecture, and its built module with the weights, on the CPU and in eval mode."""

@@ -113,11 +113,15 @@ class Task:
 
         return functional.cross_entropy(outputs.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE)
 
-    def evaluate(self, model: nn.Module, split: Split, batch: int = 256) -> dict[str, float]:
-        """Metrics of a model over one part, on the device the model is on. The model's mode is left as it was."""
+    def evaluate(self, model: nn.Module, split: Split, batch: int | None = None) -> dict[str, float]:
+        """Metrics of a model over one part, on the device the model is on. The model's mode is left as it was.
+
+        `batch` defaults to as many inputs as make some 4,096 positions, at most 256: more of them leave a CPU's caches.
+        """
         import torch
 
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        batch = batch or max(1, min(256, 4096 // self.input.get("length", 1)))
         was_training = model.training
         nats, correct, count = 0.0, 0, 0
         model.eval()

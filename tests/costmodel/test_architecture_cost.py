@@ -164,7 +164,7 @@ def test_an_operator_without_formula_is_not_passed_over_in_silence() -> None:
         assert c.unknown == ("special_bessel_j0",)
         assert c.vector_flops == 32
     finally:
-        registry._blocks.pop("test_odd_operator")
+        registry.blocks._classes.pop("test_odd_operator")
 
 
 def test_importing_the_room_is_cheap_and_lists_its_names() -> None:

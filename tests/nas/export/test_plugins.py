@@ -107,8 +107,7 @@ class load(Base):
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Writes and loads a package of blocks; forgets them afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry.all_blocks()
-    monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))
+    monkeypatch.setattr(registry.blocks, "_classes", registry.all_blocks())
     names = []
 
     def write(name: str, blocks: str, helpers: str = "") -> None:

@@ -99,6 +99,17 @@ def test_train_is_endless_and_held_out_parts_are_one_pass(task: Task) -> None:
         assert sum(whole) == sum(len(x) for x, _ in task.batches(split, 11))
 
 
+def test_sizes_are_those_of_the_parts(task: Task) -> None:
+    sizes = task.sizes()
+    assert {"validation", "test"} <= set(sizes) <= set(SPLITS)
+    for split in ("validation", "test"):
+        samples = sum(len(x) for x, _ in task.batches(split, 7))
+        if task.kind in ("byte_text", "text_file"):
+            assert 0 < samples * task.input["length"] <= sizes[split]
+        else:
+            assert samples == sizes[split]
+
+
 def test_same_seed_same_batches_also_after_reloading(task: Task) -> None:
     def taken(seed: int) -> list[np.ndarray]:
         return [x for x, _ in itertools.islice(task.batches("train", 8, seed), 3)]

@@ -1,0 +1,1 @@
+"""Tables for the pages: pure functions of what the store and the cost model give, without Streamlit."""
