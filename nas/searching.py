@@ -85,7 +85,7 @@ def _checked(told: Any, objectives: Mapping[str, str]) -> dict[str, float]:
     """What `evaluate` gave, as plain finite floats by objective. Raises InputError."""
     values = {}
     for name in objectives:
-        given = told.get(name) if isinstance(told, Mapping) else told
+        given = told.get(name) if isinstance(told, Mapping) else None
         try:
             values[name] = float(given)  # type: ignore[arg-type]
         except (TypeError, ValueError):
