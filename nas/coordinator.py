@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from nas.executors import Executor
 from nas.front import hypervolume, on_front
-from nas.measuring import Measured, all_constraints, judge, known_untrained, told, violations
+from nas.measuring import Measured, all_constraints, judge, known_untrained, needs_training, told, violations
 from nas.schedule import INFEASIBLE_IN_A_ROW, Outcome, Schedule, none_feasible
-from space import Architecture, Constraint, Measure, Objective, SearchSpace, canonical_json
+from space import Architecture, Measure, Objective, SearchSpace, canonical_json
 from space.measures import TASK_METRICS
 from store import Measurement, Store, Study, TrialRecord
 
@@ -303,11 +303,6 @@ class Coordinator:
         names = [str(o) for o in self.objectives]
         points = self.store.points(self.study.id, names)
         return hypervolume(points.values[points.feasible].tolist(), [o.direction for o in self.objectives])
-
-
-def needs_training(objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> bool:
-    """True where something is asked that only training tells."""
-    return not all(known_untrained(asked.measure) for asked in (*objectives, *constraints))
 
 
 def _again(earlier: TrialRecord) -> dict[str, Any]:

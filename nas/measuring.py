@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from costmodel import cost
-from space import Architecture, Constraint, InputError, Measure, SearchSpace, all_blocks
+from space import Architecture, Constraint, InputError, Measure, Objective, SearchSpace, all_blocks
 
 UNITS = {"latency": "s", "energy": "J", "peak_memory": "B", "weight_bytes": "B", "state_bytes": "B"}
 
@@ -29,6 +29,11 @@ class Measured:
 def known_untrained(measure: Measure) -> bool:
     """True where `measure_costs` gives it."""
     return measure.is_cost or measure.is_structural
+
+
+def needs_training(objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> bool:
+    """True where something is asked that only training tells."""
+    return not all(known_untrained(asked.measure) for asked in (*objectives, *constraints))
 
 
 def measure_costs(architecture: Architecture, measures: Iterable[Measure]) -> dict[Measure, Measured]:

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from nas.exporting import export_trial
     from nas.loading import default_store, load_space
     from nas.progress import RunProgress
-    from nas.study import Stopped, objectives_of
+    from nas.stopping import Stopped
+    from nas.study import objectives_of
 
     space = load_space(args.space)
     address = args.store or default_store()

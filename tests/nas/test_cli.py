@@ -67,7 +67,7 @@ def test_run_prints_the_front_and_what_next(cli: Nas, tmp_path: Path, stub: Stub
     assert status == 0
     assert "Pareto front of tiny" in out
     assert "study tiny: 4 complete" in out
-    assert "nas show tiny" in out
+    assert " show tiny " in out
     assert "accuracy (max)" in out
     assert err.count(": complete  accuracy 0.") == 4
     assert Path("runs/blockwright.db").exists()
