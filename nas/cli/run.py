@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 from nas.cli.arguments import add_store, natural, positive
 
@@ -36,10 +37,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
 
 
+def own_name() -> str:
+    """How the user may call this program again."""
+    if shutil.which("nas"):
+        return "nas"
+    program = Path(sys.argv[0])
+    return "python -m nas" if program.name == "__main__.py" else os.path.relpath(program)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run or resume a study, print its front."""
-    from pathlib import Path
-
     import nas
     from nas.cli.export import print_export
     from nas.cli.output import print_json, say
@@ -91,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         best = summary["front"][0]["trial"]
         where = f" --store {shlex.quote(args.store)}" if args.store else ""
         named = shlex.quote(study.name)
-        command = "nas" if shutil.which("nas") else os.path.relpath(sys.argv[0])
+        command = own_name()
         say("next:")
         say(f"  {command} show {named} {best}{where}")
         if not exported:
