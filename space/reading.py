@@ -29,7 +29,7 @@ from space.search_space import SearchSpace, Vocabulary
 from space.settings import SearchSettings, TrainingSettings
 from space.sites import walk_blocks
 from space.spec import BlockOf
-from space.yaml_loader import Mark, YamlNode
+from space.yaml_loader import Mark, YamlNode, dump_yaml
 
 KEYS = (
     "name",
@@ -63,7 +63,11 @@ def read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Sea
     problems = _Problems()
     if not node.is_map:
         raise SpaceError([node.mark.problem("", f"expected a mapping with `architecture:`; got {node.describe()}")])
+    extends = "extends" in node.value
     node = extend(node, path, problems)
+    if extends:
+        # What the study is of is the whole, so that a change of the base is a change of the space.
+        source = dump_yaml(node.plain())
     sections = node.value
     keys = (*KEYS, "blockwright")
     for key in sections:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from space import SpaceError, load_space
+from space import SearchSpace, SpaceError, load_space
 
 BASE = """
 input: {kind: image, shape: [1, 8, 8]}
@@ -56,3 +56,15 @@ def test_odd_names_are_one_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(SpaceError) as caught:
         load_space(tmp_path / "own.yaml")
     assert len(str(caught.value)) < 500
+
+
+def test_a_change_of_the_base_is_a_change_of_the_space(tmp_path: Path) -> None:
+    base = "input: {kind: image, shape: [1, 8, 8]}\narchitecture: {sequence: [patch_embed: {patch: 2, dim: 8}]}\n"
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "own.yaml").write_text("name: own\nextends: base.yaml\n")
+    before = SearchSpace.from_file(tmp_path / "own.yaml")
+    (tmp_path / "base.yaml").write_text(base.replace("dim: 8", "dim: 16"))
+    after = SearchSpace.from_file(tmp_path / "own.yaml")
+    assert before.sha256 != after.sha256
+    assert "patch_embed" in before.source
+    assert SearchSpace.from_text(after.source).only().id == after.only().id
