@@ -15,7 +15,7 @@ from typing import Any
 from nas.strategies import Proposal, Strategy
 from space import InputError
 
-INFEASIBLE_IN_A_ROW = 2000
+INFEASIBLE_IN_A_ROW = 1000
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.strategies.base import strategy
-from nas.strategies.optuna_strategy import OptunaStrategy
+from nas.strategies.optuna_strategy import OptunaStrategy, WholeSpace
 
 
-class _Sampler(optuna.samplers.NSGAIISampler):
+class _Sampler(WholeSpace, optuna.samplers.NSGAIISampler):
     def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         # Optuna gives a generation's parents in the order of selection once, and by number ever after; by number
         # from the start, a resumed study crosses the same parents.
@@ -27,7 +27,7 @@ class NSGA2(OptunaStrategy):
 
     _replayed = 0
 
-    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+    def sampler(self, seed: int) -> WholeSpace:
         return _Sampler(population_size=self.settings.population, seed=seed)
 
     def replay(self, number: int, memory: dict[str, Any]) -> None:

@@ -17,13 +17,25 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.strategies.base import Proposal, Strategy
 from space import Architecture, SearchSettings, SearchSpace
 from space.spec import Domain, Pick
 
 _MUTATIONS = 64
+
+
+class WholeSpace(optuna.samplers.BaseSampler):
+    """Mixed into a sampler, tells it the parameters of every trial.
+
+    It would else find them by going through all trials for each draw: a tenth of a second at 500 trials.
+    """
+
+    whole: dict[str, BaseDistribution]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.whole
 
 
 class OptunaStrategy(Strategy):
@@ -34,19 +46,25 @@ class OptunaStrategy(Strategy):
     ) -> None:
         super().__init__(space, directions, settings)
         self.distributions = {site: _distribution(domain) for site, domain in space.sites.items()}
+        self.varied = {site: d for site, d in sorted(self.distributions.items()) if not d.single()}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         full: list[Literal["minimize", "maximize"]] = [
             "maximize" if d == "max" else "minimize" for d in self.directions
         ]
-        self.study = optuna.create_study(directions=full or ["minimize"], sampler=self.sampler(0))
+        self.study = optuna.create_study(directions=full or ["minimize"], sampler=self._sampler(0))
 
     @abstractmethod
-    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+    def sampler(self, seed: int) -> WholeSpace:
         """The sampler for one draw."""
+
+    def _sampler(self, seed: int) -> WholeSpace:
+        made = self.sampler(seed)
+        made.whole = self.varied
+        return made
 
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
         seed = derived_seed(self.settings.seed, number)
-        self.study.sampler = self.sampler(seed)
+        self.study.sampler = self._sampler(seed)
         trial = self.study.ask(self.distributions)
         params = dict(trial.params)
         attributes = dict(self.study.get_trials(deepcopy=False)[-1].system_attrs)

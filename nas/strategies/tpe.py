@@ -8,7 +8,11 @@ from typing import Any
 import optuna
 
 from nas.strategies.base import strategy
-from nas.strategies.optuna_strategy import OptunaStrategy
+from nas.strategies.optuna_strategy import OptunaStrategy, WholeSpace
+
+
+class _Sampler(WholeSpace, optuna.samplers.TPESampler):
+    pass
 
 
 @strategy("tpe")
@@ -18,10 +22,10 @@ class TPE(OptunaStrategy):
     The first `population` candidates are random. Several objectives: Ozaki et al. 2022, JAIR 73.
     """
 
-    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+    def sampler(self, seed: int) -> WholeSpace:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return optuna.samplers.TPESampler(
+            return _Sampler(
                 n_startup_trials=self.settings.population,
                 multivariate=True,
                 seed=seed,
