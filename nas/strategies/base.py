@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
-from space import Architecture, InputError, NameUnknown, SearchSettings, SearchSpace
+from space import Architecture, InputError, SearchSettings, SearchSpace
+from space.kinds import Kinds
 
 _ENUMERATED = 100_000
-_strategies: dict[str, type[Strategy]] = {}
 
 
 @dataclass(frozen=True)
@@ -75,48 +72,30 @@ class Strategy(ABC):
         """
 
 
+strategies: Kinds[Strategy] = Kinds("strategy", "nas.strategies")
+
+
 def strategy(name: str) -> Callable[[type[Strategy]], type[Strategy]]:
     """Register a Strategy class. TypeError at import for one without docstring or with a name already held."""
 
     def register(cls: type[Strategy]) -> type[Strategy]:
-        if not (cls.__doc__ or "").strip():
-            raise TypeError(f"{cls.__module__}.{cls.__qualname__}: a strategy needs a docstring")
-        if name in _strategies:
-            raise TypeError(f"{cls.__module__}.{cls.__qualname__}: the strategy {name!r} exists already")
+        strategies.add(name, cls)
         cls.name = name
-        _strategies[name] = cls
         return cls
 
     return register
 
 
-def _load() -> None:
-    import nas.strategies
-
-    for found in pkgutil.iter_modules(nas.strategies.__path__, "nas.strategies."):
-        importlib.import_module(found.name)
-
-
 def strategy_names() -> tuple[str, ...]:
     """Every known strategy."""
-    _load()
-    return tuple(sorted(_strategies))
-
-
-def describe_strategies() -> dict[str, str]:
-    """Name -> first line of its documentation."""
-    _load()
-    return {name: inspect.cleandoc(cls.__doc__ or "").splitlines()[0] for name, cls in sorted(_strategies.items())}
+    return tuple(strategies.all())
 
 
 def make_strategy(
     name: str, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
 ) -> Strategy:
     """A strategy by name. Raises NameUnknown with the nearest known one."""
-    _load()
-    if name not in _strategies:
-        raise NameUnknown("strategy", name, _strategies)
-    return _strategies[name](space, directions, settings)
+    return strategies.get(name)(space, directions, settings)
 
 
 def search_settings(given: Mapping[str, Any], **asked: Any) -> SearchSettings:

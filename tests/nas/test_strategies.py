@@ -11,7 +11,7 @@ import pytest
 from nas.loading import vocabulary
 from nas.schedule import Outcome, Schedule
 from nas.strategies import make_strategy, search_settings, strategy_names
-from nas.strategies.base import Strategy, describe_strategies, strategy
+from nas.strategies.base import Strategy, strategies, strategy
 from space import InputError, NameUnknown, SearchSpace, load_space
 from tests.nas.stubs import SPACE
 
@@ -59,8 +59,8 @@ def live(schedule: Schedule, count: int) -> list[Any]:
 
 def test_all_are_known_and_described() -> None:
     assert strategy_names() == NAMES
-    assert all(describe_strategies().values())
-    assert set(describe_strategies()) == set(NAMES)
+    assert all(strategies.summaries().values())
+    assert set(strategies.summaries()) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,5 +140,5 @@ def test_wrong_names_and_settings_are_refused(tiny: SearchSpace) -> None:
 def test_registration_is_checked() -> None:
     with pytest.raises(TypeError, match="docstring"):
         strategy("nameless")(type("Nameless", (Strategy,), {"__doc__": ""}))
-    with pytest.raises(TypeError, match="exists already"):
+    with pytest.raises(TypeError, match="already defined"):
         strategy("random")(type("Another", (Strategy,), {"__doc__": "Another."}))
