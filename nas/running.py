@@ -17,7 +17,7 @@ from nas.scratch import scratch_folder
 from nas.stopping import Stopped, StopSignals
 from nas.strategies import Strategy, make_strategy, search_settings
 from nas.study import Study, job_of, objectives_of, task_reference
-from space import InputError, NameUnknown, SearchSettings, SearchSpace, StoreError, StudyLocked
+from space import Architecture, InputError, NameUnknown, SearchSettings, SearchSpace, StoreError, StudyLocked
 from store import Store
 from store import Study as StudyRecord
 
@@ -178,6 +178,12 @@ def _work(
             wall_limit_s=training["wall_limit"],
             memory_limit_bytes=training["memory_limit"],
         )
+
+    def make_job(architecture: Architecture) -> dict[str, Any]:
+        weights = str(scratch / f"{architecture.id}.safetensors")
+        job = job_of(architecture, settings, chosen.device, weights)
+        return job if chosen.threads is None else job | {"threads": chosen.threads}
+
     with executor, scratch_folder(store.artifact_root) as scratch:
         coordinator = Coordinator(
             space,
@@ -185,7 +191,7 @@ def _work(
             record,
             Schedule(strategy, settings["lag"]),
             executor,
-            lambda a: job_of(a, settings, chosen.device, str(scratch / f"{a.id}.safetensors")),
+            make_job,
             objectives_of(space),
             search.trials,
             settings["hardware"],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from costmodel import cost
 from nas.loading import default_store
 from nas.measuring import needs_training
 from space import Architecture, InputError, Measure, Objective, SearchSpace
@@ -37,10 +38,19 @@ def task_reference(space: SearchSpace) -> dict[str, Any] | None:
     return make_task(space.task, space.input, base=Path(space.file).parent).reference
 
 
+_SMALL_STEP_MACS = 2e8
+"""Multiply-accumulates of one batch below which a second thread costs more than it gives."""
+
+
 def job_of(
     architecture: Architecture, settings: dict[str, Any], device: str, weights_path: str | None
 ) -> dict[str, Any]:
-    """The evaluation job of a candidate, as workers take it."""
+    """The evaluation job of a candidate, as workers take it.
+
+    A small network is given one thread: its operators are over before a second one is awake. A larger one takes what
+    its executor has.
+    """
+    small = cost(architecture).to_json()["macs"] * settings["training"]["batch"] < _SMALL_STEP_MACS
     return {
         "architecture": architecture.document,
         "task": settings["task"],
@@ -49,6 +59,7 @@ def job_of(
         "device": device,
         "weights_path": weights_path,
         "split": "validation",
+        **({"threads": 1} if small else {}),
     }
 
 

@@ -23,7 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="worker processes (default 1: in this process)"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads a worker (default: cores / workers)")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads a worker (default: cores / workers, 1 for small networks)",
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where candidates are trained"
     )
