@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.loading import open_store
 from nas.study import Study, job_of
 from space import Architecture, InputError
 from store import Store, TrialRecord
@@ -40,13 +41,15 @@ def export_trial(
     start, with the study's seed. The test part is scored here and nowhere else. Raises InputError, ExportError.
     """
     from costmodel import cost
-    from nas.export import Card, export_folder, finish
+    from nas.export import Card, export_folder, exporters, finish
     from nas.export.folder import check_free
     from nas.tasks import restore_task
 
     check_free(Path(os.path.abspath(out)), overwrite)
+    for name in formats:
+        exporters.get(name)
     number = Study(study, store).best()["trial"] if trial is None else trial
-    with Store(store, read_only=True) as opened:
+    with open_store(store) as opened:
         record = opened.study(study)
         found = opened.trial(record.id, number)
         weights = _kept_weights(opened, found)

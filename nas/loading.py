@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from space import Architecture, InputError, SearchSpace, SpaceError, Vocabulary
 from space import load_space as read_space
+
+if TYPE_CHECKING:
+    from store import Store
 
 _TRIAL = re.compile(r"(?P<study>.+):(?P<number>\d+)")
 
@@ -32,9 +35,7 @@ def load_architecture(named: str, store: str | None = None) -> Architecture | Se
     """An architecture file, a space file, or `STUDY:TRIAL`. A file without choices gives an Architecture."""
     matched = _TRIAL.fullmatch(named)
     if matched and not Path(named).exists():
-        from store import Store
-
-        with Store(store or default_store(), read_only=True) as opened:
+        with open_store(store) as opened:
             record = opened.trial(matched["study"], int(matched["number"]))
         return Architecture.from_document(json.loads(record.document), record.picks)
     space = load_space(named)
@@ -46,6 +47,17 @@ def default_store() -> str:
     import os
 
     return os.environ.get("BLOCKWRIGHT_STORE", "runs/blockwright.db")
+
+
+def open_store(address: str | None = None) -> Store:
+    """A store for reading. Raises StoreError with the way out where there is none yet."""
+    from space import StoreError
+    from store import Store
+
+    address = address or default_store()
+    if address == default_store() and "://" not in address and not Path(address).exists():
+        raise StoreError(f"{address}: no studies here yet; `nas run SPACE.yaml` begins one (or give --store)")
+    return Store(address, read_only=True)
 
 
 def _check_task(spec: Any, declared: dict[str, Any], folder: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from costmodel import cost
-from nas.loading import default_store
+from nas.loading import default_store, open_store
 from nas.measuring import needs_training
 from space import Architecture, InputError, Measure, Objective, SearchSpace
 from store import Store
@@ -71,7 +71,7 @@ class Study:
         self.address = store or default_store()
 
     def _read(self, ask: Callable[[Store], Any]) -> Any:
-        with Store(self.address, read_only=True) as opened:
+        with open_store(self.address) as opened:
             return ask(opened)
 
     @property

@@ -17,14 +17,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one trial: picks, values, measurements, architecture."""
     from nas.cli.output import print_json, print_table, say
-    from nas.loading import default_store
+    from nas.loading import open_store
     from nas.study import Study
     from nas.units import measured
     from space import Architecture
-    from store import Store
 
     number = Study(args.study, args.store).best()["trial"] if args.trial is None else args.trial
-    with Store(args.store or default_store(), read_only=True) as store:
+    with open_store(args.store) as store:
         trial = store.trial(args.study, number)
     architecture = Architecture.from_document(json.loads(trial.document), trial.picks)
     if args.json:

@@ -303,3 +303,14 @@ def test_progress_shows_the_front_on_a_terminal(tmp_path: Path, stub: Stub, monk
     assert "front so far" in stream.getvalue()
     assert "5/5" in stream.getvalue()
     assert {number for number, _ in progress.found} == set(range(5))
+
+
+@pytest.mark.parametrize("words", [("pareto", "x"), ("show", "x", "best"), ("export", "x", "best", "--out", "o")])
+def test_before_the_first_study_it_says_how_to_begin(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BLOCKWRIGHT_STORE", raising=False)
+    assert main(list(words)) == 1
+    assert "no studies here yet; `nas run SPACE.yaml` begins one" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
