@@ -217,7 +217,7 @@ def _check(phase: str, batch: int, length: int | None) -> None:
 
 def _situation(shape: Shape, phase: str, length: int | None) -> tuple[Shape, int]:
     """Input shape and decode context."""
-    if shape.layout in ("grid", "vector") and (length is not None or phase in ("decode", "prefill")):
+    if shape.layout in ("grid", "video", "vector") and (length is not None or phase in ("decode", "prefill")):
         asked = f"phase {phase!r}" if phase in ("decode", "prefill") else "length"
         raise InputError(f"{asked} needs an input of tokens or a series; this one is {shape}")
     if phase == "decode":

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from space.errors import InputError, Problem
-from space.inputs import check_input
+from space.inputs import INPUT_KINDS, check_input
 from space.shape import Shape
 from space.yaml_loader import Mark, dump_yaml, from_plain
 
@@ -161,7 +161,10 @@ def shape_of_input(declared: Mapping[str, Any]) -> Shape:
         return Shape("tokens", declared["vocab"], length=declared["length"], causal=causal)
     if kind == "series":
         return Shape("sequence", declared["channels"], length=declared["length"], causal=causal)
-    raise InputError(f"unknown input kind {kind!r}; known: image, tokens, series")
+    if kind == "video":
+        channels, frames, height, width = declared["shape"]
+        return Shape("video", channels, frames=frames, height=height, width=width)
+    raise InputError(f"unknown input kind {kind!r}; known: {', '.join(INPUT_KINDS)}")
 
 
 def _diff(path: str, here: Any, there: Any) -> Any:

@@ -62,10 +62,16 @@ class Block(nn.Module):
     layouts: ClassVar[tuple[Layout, ...]]
     causal: ClassVar[bool]
     pointwise: ClassVar[bool]
-    paper: ClassVar[str]
+    papers: ClassVar[tuple[str, ...]]
+    """Catalogue ids of its ideas, the main one first."""
     slots: ClassVar[dict[str, Slot]]
     shorthand: ClassVar[str | None] = None
     """The option that a YAML value fills when it isn't a mapping of options (`sequence: [...]`)."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Options of the YAML snippet in the manual, where the required ones at their lower bounds would make none.
+
+    They must work on every shape of 8 channels with a side of 4 or 6, on 12 positions, that the block takes.
+    """
     Options: ClassVar[type[BlockOptions]]
 
     block_shape: Shape
@@ -140,6 +146,14 @@ class Block(nn.Module):
             )
         cls.check(shape, options)
 
+    def deployed_state(self) -> dict[str, Tensor]:
+        """State of the deployed twin of a block that folds, from this one's weights and statistics.
+
+        A block folds if it has an option `deployed`; built with `deployed: true` it computes in eval mode what the
+        training form does, with fewer operators.
+        """
+        return self.state_dict()
+
     def init_state(self, batch: int, length: int = 0) -> State:
         """Decode state after `length` positions (contents zero until steps fill it).
 
@@ -174,13 +188,13 @@ def block(
     layout: Layout | tuple[Layout, ...] = "sequence",
     causal: bool = False,
     pointwise: bool = False,
-    paper: str = "",
+    paper: str | tuple[str, ...] = "",
 ) -> Callable[[type[Block]], type[Block]]:
     """Register a Block class under `kind`.
 
     `layout` names the input layouts it takes, the preferred one first; `causal` says that position t never sees later
     ones; `pointwise` that each position is treated alone (which is causal, and gives the decode step for free);
-    `paper` is the catalogue id of its idea. TypeError at import for a class without docstring or `Options`.
+    `paper` is the catalogue id of its idea, or several. TypeError at import for a class without docstring or `Options`.
     """
     from space import registry
 
@@ -189,7 +203,8 @@ def block(
         options = getattr(cls, "Options", None)
         if not (isinstance(options, type) and issubclass(options, BlockOptions)):
             raise TypeError(f"{where}: a block needs a nested class Options(BlockOptions)")
-        cls.kind, cls.role, cls.paper = kind, role, paper
+        cls.kind, cls.role = kind, role
+        cls.papers = (paper,) if isinstance(paper, str) and paper else tuple(paper)
         cls.layouts = (layout,) if isinstance(layout, str) else tuple(layout)
         cls.pointwise = pointwise
         cls.causal = causal or pointwise

@@ -16,7 +16,7 @@ def describe_blocks() -> list[dict[str, Any]]:
         {
             "kind": kind,
             "role": cls.role,
-            "paper": cls.paper,
+            "paper": ", ".join(cls.papers),
             "causal": cls.causal or any("causal" in child for child in cls.Options.model_fields),
             "decode": has_decode(cls),
             "options": {name: option["type"] for name, option in _options(cls).items()},
@@ -30,11 +30,12 @@ def describe_block(kind: str) -> dict[str, Any]:
     cls = registry.get(kind)
     options = _options(cls)
     required = {name: _example(cls, name) for name, o in options.items() if o["default"] == "required"}
+    required |= {name: json.dumps(value) for name, value in cls.example.items()}
     inner = ", ".join(f"{name}: {value}" for name, value in required.items())
     return {
         "kind": kind,
         "role": cls.role,
-        "paper": cls.paper,
+        "paper": ", ".join(cls.papers),
         "causal": cls.causal,
         "decode": has_decode(cls),
         "layouts": list(cls.layouts),

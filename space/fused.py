@@ -47,6 +47,30 @@ def fused(kind: str, counts: Callable[..., dict] | None = None) -> Callable[[F],
     return mark
 
 
+_share: ContextVar[float] = ContextVar("blockwright_executed_share", default=1.0)
+
+
+@contextmanager
+def executed(share: float) -> Iterator[None]:
+    """State that of the work inside only `share` (0 to 1) is run on average, though all of it is written out.
+
+    For routing and early exit, where plain torch computes every branch so that shapes don't depend on data: `macs`
+    counts all of it, `macs_executed` and active parameters the share. Nested shares multiply.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of work lies from 0 to 1; got {share}")
+    token = _share.set(_share.get() * share)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
+def executed_share() -> float:
+    """The share in force here."""
+    return _share.get()
+
+
 @contextmanager
 def recording(recorder: RegionRecorder) -> Iterator[None]:
     """Make `recorder` the one that fused functions of this thread report to."""

@@ -11,6 +11,7 @@ INPUT_KINDS: dict[str, tuple[str, ...]] = {
     "image": ("shape: [channels, height, width]",),
     "tokens": ("vocab: N", "length: N", "causal: true"),
     "series": ("channels: N", "length: N", "causal: false"),
+    "video": ("shape: [channels, frames, height, width]",),
 }
 _LIMIT = 2**24
 
@@ -49,12 +50,12 @@ def check_input(node: YamlNode, problems: list[Problem]) -> dict[str, Any] | Non
             report(node, key, f"the key {key!r} is missing; {kind} takes: {', '.join(INPUT_KINDS[kind])}")
         elif key == "shape":
             sizes = held.plain()
-            if not (isinstance(sizes, list) and len(sizes) == 3 and all(_is_size(s) for s in sizes)):
-                report(
-                    held,
-                    key,
-                    f"expected [channels, height, width], three whole numbers from 1 to {_LIMIT:,}; got {short(sizes)}",
-                )
+            form = INPUT_KINDS[kind][0].removeprefix("shape: ")
+            count = form.count(",") + 1
+            if not (isinstance(sizes, list) and len(sizes) == count and all(_is_size(s) for s in sizes)):
+                words = {3: "three", 4: "four"}[count]
+                told = f"expected {form}, {words} whole numbers from 1 to {_LIMIT:,}; got {short(sizes)}"
+                report(held, key, told)
             made[key] = sizes
         else:
             if not _is_size(held.value):

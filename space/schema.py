@@ -171,13 +171,6 @@ def _settings(model: type[Settings]) -> Schema:
 def _input() -> Schema:
     size = {"type": "integer", "minimum": 1}
     fields: Schema = {
-        "shape": {
-            "type": "array",
-            "items": size,
-            "minItems": 3,
-            "maxItems": 3,
-            "description": "channels, height, width",
-        },
         "vocab": {**size, "description": "number of different tokens"},
         "channels": {**size, "description": "values a position"},
         "length": {**size, "description": "positions"},
@@ -186,6 +179,16 @@ def _input() -> Schema:
     forms = []
     for kind, told in INPUT_KINDS.items():
         names = [form.split(":")[0] for form in told]
+        if "shape" in names:
+            axes = told[0].split("[")[1].rstrip("]")
+            count = axes.count(",") + 1
+            fields["shape"] = {
+                "type": "array",
+                "items": size,
+                "minItems": count,
+                "maxItems": count,
+                "description": axes,
+            }
         forms.append(
             {
                 "type": "object",

@@ -23,6 +23,8 @@ SHAPES = {
     "image-sequence": Shape("sequence", 8, 12, height=3, width=4),
     "grid": Shape("grid", 8, height=6, width=4),
     "vector": Shape("vector", 8),
+    "video": Shape("video", 8, frames=4, height=6, width=4),
+    "video-sequence": Shape("sequence", 8, 12, frames=3, height=2, width=2),
     "tokens": Shape("tokens", 11, 12),
     "causal-tokens": Shape("tokens", 11, 12, causal=True),
 }
@@ -105,6 +107,8 @@ def works(node: Node, shape: Shape) -> bool:
 
 
 def _nodes(cls: type[Block], shape: Shape) -> Iterator[Node]:
+    if cls.example and works({cls.kind: dict(cls.example)}, shape):
+        yield {cls.kind: dict(cls.example)}
     required = [name for name, field in cls.Options.model_fields.items() if field.is_required()]
     combinations = itertools.product(*(alternatives(cls, name) for name in required))
     base = next((c for c in combinations if works({cls.kind: dict(zip(required, c, strict=True))}, shape)), None)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from space import registry
 from space.block import Block, infer_shape, instantiate, parse_node
+from space.deploy import deploy, deployed_node
 from space.errors import InputError
 from space.shape import Shape
 from tests.space.blocks.cases import SHAPES, Case, all_cases, cases_of, first_cases, numeric_bounds
@@ -222,3 +223,17 @@ def test_foreign_layouts_are_refused(kind: str) -> None:
         if shape.layout not in cls.layouts:
             with pytest.raises(InputError, match=kind):
                 cls.validate_at(shape, options)
+
+
+@every_case
+def test_deployed_form_equals_the_training_form(case: Case) -> None:
+    block = case.build()
+    x = case.input()
+    with torch.no_grad():
+        block(x)  # running statistics move off their start
+    block.eval()
+    twin = deploy(block)
+    torch.testing.assert_close(twin(x), block(x), rtol=1e-5, atol=1e-5)
+    if "deployed" in type(block).Options.model_fields:
+        assert sum(p.numel() for p in twin.parameters()) <= sum(p.numel() for p in block.parameters())
+        assert infer_shape(deployed_node(case.node), case.shape) == infer_shape(case.node, case.shape)
