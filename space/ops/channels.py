@@ -13,7 +13,7 @@ def channel_map(layout: str, width: int, out: int, bias: bool = True) -> nn.Modu
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation module of a name: none, gelu, relu, relu6, silu, hard_swish, sigmoid or tanh."""
+    """The activation module of a name: none, gelu, relu, relu6, silu, hard_swish, sigmoid, hard_sigmoid or tanh."""
     table: dict[str, type[nn.Module]] = {
         "none": nn.Identity,
         "gelu": nn.GELU,
@@ -22,6 +22,7 @@ def make_activation(name: str) -> nn.Module:
         "silu": nn.SiLU,
         "hard_swish": nn.Hardswish,
         "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": nn.Hardsigmoid,
         "tanh": nn.Tanh,
     }
     return table[name]()
