@@ -20,7 +20,8 @@ class ConvFFN(Block):
     """Depthwise convolution, norm, two channel maps. x [B, D, H, W] -> the same shape.
 
     y = W_2 act(W_1 N(k * x)), one K x K kernel a channel, N batch norm, hidden width ratio D; no skip. `small_kernel`
-    trains a second kernel with its norm beside k. Deployed, k holds norm and branches. Vasu et al. 2023,
+    trains a second kernel with its norm beside k. Deployed, k holds norm and branches, unless `keep_norm` leaves its norm
+    apart as FastViT's released code does. Vasu et al. 2023,
     arXiv:2303.14189, section 3.2.2; kernel 7 and ratio 3 with a branch is FFNet's (Yun et al. 2024, arXiv:2406.02021).
     """
 
@@ -29,11 +30,17 @@ class ConvFFN(Block):
         ratio: float = Field(4.0, gt=0, le=64, description="hidden width over D")
         activation: Literal["gelu", "relu", "silu"] = Field("gelu", description="between the two maps")
         small_kernel: int | None = Field(None, ge=1, le=61, description="side of a second kernel; none: no second one")
+        keep_norm: bool = Field(False, description="a norm without branches stays apart in the folded form")
         deployed: bool = Field(False, description="the folded form: norm and branches are inside one kernel")
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"small_kernel": None}) if options.deployed else options
+        return options.model_copy(
+            update={
+                "small_kernel": None if options.deployed else options.small_kernel,
+                "keep_norm": options.keep_norm and options.small_kernel is None,
+            }
+        )
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
@@ -50,10 +57,11 @@ class ConvFFN(Block):
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
         hidden = max(1, round(options.ratio * shape.dim))
+        self.keeps_norm = options.keep_norm and options.small_kernel is None
+        self.spatial: nn.Module
         if options.small_kernel is None or options.deployed:
-            self.spatial: nn.Module = ConvNorm(
-                shape.dim, shape.dim, options.kernel, groups=shape.dim, deployed=options.deployed
-            )
+            folds = options.deployed and not self.keeps_norm
+            self.spatial = ConvNorm(shape.dim, shape.dim, options.kernel, groups=shape.dim, deployed=folds)
         else:
             self.spatial = RepConv(
                 shape.dim, shape.dim, options.kernel, (options.kernel, options.small_kernel), groups=shape.dim
@@ -66,4 +74,4 @@ class ConvFFN(Block):
         return self.project(self.activation(self.expand(self.spatial(x))))
 
     def deployed_state(self) -> dict[str, Tensor]:
-        return folded_state(self)
+        return self.state_dict() if self.keeps_norm else folded_state(self)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, block
 from space.errors import ShapeError
 from space.ops.channels import make_activation
-from space.ops.wavelet import haar_transform
+from space.ops.transforms import haar_2d
 from space.shape import Shape
 
 
@@ -89,8 +89,9 @@ class WaveletMixer(Block):
         mean = self.reduce(x)
         bands = []
         for _ in range(self.levels):
-            mean, details = haar_transform(mean)
-            bands.append(torch.cat([mean, details.flatten(1, 2)], dim=1))
+            parts = haar_2d(mean)
+            mean = parts[0]
+            bands.append(torch.cat(parts, dim=1))
         y = self.mixers[self.levels - 1](bands[-1])
         for i in range(self.levels - 2, -1, -1):
             y = self.mixers[i](torch.cat([bands[i], y], dim=1))
