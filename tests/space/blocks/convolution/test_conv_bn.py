@@ -5,27 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from space import SearchSpace
-from space.block import Block, Node, infer_shape, instantiate
+from space.block import infer_shape, instantiate
 from space.deploy import deploy
 from space.errors import ShapeError
 from space.ops.folding import embed_kernel, fold_batch_norm
 from space.shape import Shape
-
-GRID = Shape("grid", 8, height=6, width=5)
-
-
-def trained(node: Node, shape: Shape = GRID) -> tuple[Block, Tensor]:
-    """A block whose weights and statistics are all off their start, in eval mode and float64; and an input."""
-    torch.manual_seed(0)
-    block = instantiate(node, shape).double()
-    with torch.no_grad():
-        for tensor in (*block.parameters(), *block.buffers()):
-            if tensor.is_floating_point():
-                tensor.add_(0.3 * torch.rand_like(tensor))
-    return block.eval(), torch.randn(shape.size(2), dtype=torch.float64)
+from tests.space.blocks.convolution.built import GRID, trained
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 7])
@@ -62,7 +50,7 @@ def test_a_kernel_among_zeros_is_the_same_convolution() -> None:
 
 
 def test_a_kernel_too_large_is_refused() -> None:
-    with pytest.raises(ShapeError, match="kernel 8 doesn't fit into 6 x 5"):
+    with pytest.raises(ShapeError, match="kernel 8 doesn't fit into 7 x 6"):
         infer_shape({"conv_bn": {"kernel": 8, "padding": 0}}, GRID)
     with pytest.raises(ShapeError, match="groups must divide dim 12"):
         infer_shape({"conv_bn": {"dim": 12, "groups": 8}}, GRID)

@@ -12,7 +12,7 @@ from space.block import Node, instantiate
 from space.deploy import deploy
 from space.errors import ShapeError
 from space.shape import Shape
-from tests.space.blocks.convolution.test_fastvit import GRID, branch, same, trained
+from tests.space.blocks.convolution.built import GRID, branch, same, trained
 
 
 @pytest.mark.paper("metamixer")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from costmodel import node_table
 from space.deploy import deploy
 from space.shape import Shape
-from tests.space.blocks.convolution.test_fastvit import branch, same, trained
+from tests.space.blocks.convolution.built import branch, same, trained
 
 
 @pytest.mark.parametrize("ratio", [1.0, 4.0])

@@ -12,7 +12,7 @@ from space.block import Block, Node
 from space.errors import ShapeError
 from space.ops.transforms import haar_2d, inverse_haar_2d
 from space.shape import Shape
-from tests.space.blocks.convolution.test_fastvit import batch_norm, same, trained
+from tests.space.blocks.convolution.built import batch_norm, same, trained
 
 GRID = Shape("grid", 8, height=8, width=16)
 
