@@ -14,6 +14,9 @@ PUBLISHED = [
     ("vit_small_16", 22_050_664, 4598.9),
     ("vit_base_16", 86_567_656, 17563.8),
     ("tnt_small", 23_768_584, 5216.9),
+    # released code, 224 pixels
+    ("t2t_vit_7", 4_310_222, 1147.0),
+    ("t2t_vit_14", 21_545_550, 4784.0),
     # transformers 5.23, 128 and 1,024 tokens
     ("bert_base", 109_482_240, 11170.0),
     ("gpt2_small", 124_439_808, 145820.0),
