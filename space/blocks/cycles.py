@@ -6,9 +6,9 @@ from space.block import Child, Node
 
 
 def cycle_of(children: list[Child], slot: str) -> list[Node]:
-    """The shortest list that, cycled, gives the nodes of a slot in order."""
+    """The shortest list that, cycled, gives the nodes of a slot in order; one `identity` for an empty slot."""
     nodes: list[Node] = [c.node if c.node is not None else {"identity": {}} for c in children if c.slot == slot]
     for length in range(1, len(nodes)):
         if all(node == nodes[i % length] for i, node in enumerate(nodes)):
             return nodes[:length]
-    return nodes
+    return nodes or [{"identity": {}}]
