@@ -18,10 +18,10 @@ class Classifier(Block):
     """Pool over positions, normalise, map to classes. x [B, L, D], [B, D, H, W] or [B, D] -> logits [B, classes].
 
     y = W norm(pool(x)) + b, or W pool(norm(x)) + b for `norm_first`. The pool is the mean, or in a causal context the
-    last position; `first` reads a class token, or the first `tokens` joined. `distillation` adds a second map for a teacher's labels (of the second
-    token where the pool is `first`) and gives the mean of both. Lin et al. 2013, arXiv:1312.4400, section 3.2 (global
-    average pooling); Touvron et al. 2020, arXiv:2012.12877, section 4 (distillation; there in training the two maps
-    have a loss each).
+    last position; `first` reads a class token, or the first `tokens` joined. `distillation` adds a second map for a
+    teacher's labels (of the second token where the pool is `first`) and gives the mean of both. Lin et al. 2013,
+    arXiv:1312.4400, section 3.2 (global average pooling); Touvron et al. 2020, arXiv:2012.12877, section 4
+    (distillation; there in training the two maps have a loss each).
     """
 
     class Options(BlockOptions):

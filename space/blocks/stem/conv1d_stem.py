@@ -22,8 +22,8 @@ class Conv1dStem(Block):
 
     x <- act(norm(W * x)), layer after layer. `group_norm` normalises each channel over the length, after the first
     convolution only; `layer_norm` the channels of each position, after every one. The defaults take one position from
-    320 samples. Baevski et al. 2020, arXiv:2006.11477, section 4.2 (encoder); Ao et al. 2021, arXiv:2110.07205 (SpeechT5
-    has it as its speech pre-net).
+    320 samples. Baevski et al. 2020, arXiv:2006.11477, section 4.2 (encoder); Ao et al. 2021, arXiv:2110.07205
+    (SpeechT5 has it as its speech pre-net).
     """
 
     example: ClassVar = {"dim": 8, "kernels": [3, 2], "strides": [2, 1]}

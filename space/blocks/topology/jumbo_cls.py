@@ -23,8 +23,8 @@ class JumboCLS(Block):
     In each of `times` layers the J pieces of the token c [J D] and the patches go through the mixer together,
     [B, J + L, D]; then x <- channel(x) for the patches and c <- c + W_2 gelu(W_1 norm(c)) for the token, with W_1, W_2
     the same in every layer for `ffn: shared` (each layer has its own norm). For `ffn: none` the pieces take the
-    patches' way; then J = 1 is an ordinary class token. Mixers and channels bring their own residual paths. `classifier`
-    with `pool: first` and `tokens: J` reads the token. Fuller et al. 2025, arXiv:2502.15021, section 3.
+    patches' way; then J = 1 is an ordinary class token. Mixers and channels bring their own residual paths.
+    `classifier` with `pool: first` and `tokens: J` reads the token. Fuller et al. 2025, arXiv:2502.15021, section 3.
     """
 
     example: ClassVar = {
