@@ -97,7 +97,9 @@ class JumboCLS(Block):
                 wide, rest = x[:, : self.pieces].flatten(1), x[:, self.pieces :]
                 wide = wide + self.ffns[i % len(self.ffns)](self.norms[i](wide))
                 if i < len(self.channels):
-                    rest = self.channels[i](rest)
+                    # Two views that cancel: the gradient, a slice, becomes contiguous here and not inside the block,
+                    # which the cost model knows with contiguous gradients.
+                    rest = self.channels[i](rest).flatten(0, 1).unflatten(0, (x.shape[0], -1))
                 x = torch.cat([wide.unflatten(1, (self.pieces, -1)), rest], dim=1)
             else:
                 x = self.channels[i](x)
