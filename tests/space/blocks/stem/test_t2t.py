@@ -13,6 +13,7 @@ from space import load_space
 from space.block import infer_shape, instantiate
 from space.blocks.stem.t2t import positive_attention
 from space.errors import ShapeError
+from space.extends import PRESETS
 from space.shape import Shape
 
 IMAGE = Shape("grid", 3, height=224, width=224)
@@ -28,19 +29,17 @@ def test_tokens_shrink_as_published() -> None:
 
 @pytest.mark.paper("t2t-vit")
 @pytest.mark.parametrize(
-    ("base", "values", "params", "macs_millions"),
+    ("preset", "params", "macs_millions"),
     [
-        ("t2t_vit_7", {"depth": 12}, 6_941_902, 1763.0),
-        ("t2t_vit_14", {"inner": "transformer"}, 21_541_070, 6089.0),
+        ("t2t_vit_7", 4_310_222, 1147.0),
+        ("t2t_vit_12", 6_941_902, 1763.0),
+        ("t2t_vit_14", 21_545_550, 4784.0),
+        ("t2t_vit_t_14", 21_541_070, 6089.0),
     ],
-    ids=["t2t_vit_12", "t2t_vit_t_14"],
 )
-def test_other_released_sizes(tmp_path, base, values, params, macs_millions) -> None:
+def test_released_sizes(preset, params, macs_millions) -> None:
     """Measured from the released code at 224 pixels."""
-    lines = [f"  {name}: {{choice: [{value}]}}" for name, value in values.items()]
-    path = tmp_path / "t2t.yaml"
-    path.write_text(f"extends: {base}\nchoices:\n" + "\n".join(lines) + "\n")
-    found = cost(load_space(path).sample(seed=0))
+    found = cost(load_space(PRESETS / f"{preset}.yaml").sample(seed=0))
     assert found.params == params
     assert found.macs / 1e6 == pytest.approx(macs_millions, rel=0.005)
 
