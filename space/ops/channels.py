@@ -24,6 +24,7 @@ def make_activation(name: str) -> nn.Module:
         "silu": nn.SiLU,
         "hard_swish": nn.Hardswish,
         "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": nn.Hardsigmoid,
         "tanh": nn.Tanh,
     }
     return table[name]()

@@ -36,6 +36,16 @@ def embed_kernel(kernel: Tensor, size: int) -> Tensor:
     return F.pad(kernel, (before, after, before, after))
 
 
+def identity_kernel(scale: Tensor, groups: int, size: int) -> Tensor:
+    """Kernel [D, D / groups, size, size] that multiplies each channel by its `scale` [D]."""
+    width = scale.shape[0]
+    inner = width // groups
+    kernel = scale.new_zeros(width, inner, size, size)
+    channels = torch.arange(width)
+    kernel[channels, channels % inner, size // 2, size // 2] = scale
+    return kernel
+
+
 class ConvNorm(nn.Module):
     """2-D convolution and batch norm, x [B, C, H, W] -> [B, D, H', W']; `deployed` is one convolution with a bias.
 
@@ -81,11 +91,75 @@ class ConvNorm(nn.Module):
         return {"conv.weight": weight, "conv.bias": bias}
 
 
+class RepConv(nn.Module):
+    """Parallel convolutions and norms, summed; `deployed` is one convolution. x [B, C, H, W] -> [B, D, H', W'].
+
+    y = sum_j norm_j(W_j * x) over `branches` (odd kernel sizes up to `kernel`), plus norm(x) for `skip`. Ding et al.
+    2021, arXiv:2101.03697, section 3.3.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        out: int,
+        kernel: int,
+        branches: tuple[int, ...],
+        stride: int = 1,
+        groups: int = 1,
+        skip: bool = False,
+        deployed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.groups = groups
+        self.conv: nn.Conv2d | None
+        self.skip: nn.BatchNorm2d | None
+        if deployed:
+            self.conv = nn.Conv2d(width, out, kernel, stride=stride, padding=kernel // 2, groups=groups)
+            self.branches = nn.ModuleList()
+            self.skip = None
+        else:
+            self.conv = None
+            self.branches = nn.ModuleList(ConvNorm(width, out, k, stride, groups) for k in branches)
+            self.skip = nn.BatchNorm2d(width) if skip else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv is not None:
+            y: Tensor = self.conv(x)
+            return y
+        total = None if self.skip is None else self.skip(x)
+        for branch in self.branches:
+            added = branch(x)
+            total = added if total is None else total + added
+        assert total is not None
+        return total
+
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the one convolution equal to all branches in eval mode."""
+        kernels, biases = [], []
+        for branch in self.branches:
+            assert isinstance(branch, ConvNorm)
+            kernel, bias = branch.kernel_and_bias()
+            kernels.append(embed_kernel(kernel, self.kernel))
+            biases.append(bias)
+        if self.skip is not None:
+            scale, shift = batch_norm_affine(self.skip)
+            kernels.append(identity_kernel(scale, self.groups, self.kernel))
+            biases.append(shift)
+        return torch.stack(kernels).sum(0), torch.stack(biases).sum(0)
+
+    def folded(self) -> dict[str, Tensor]:
+        """State of the deployed twin."""
+        if self.conv is not None:
+            return self.state_dict()
+        weight, bias = self.kernel_and_bias()
+        return {"conv.weight": weight, "conv.bias": bias}
+
+
 def folded_state(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """State of a module's deployed twin: what each part with a method `folded` says, the other tensors as they are."""
-    own = getattr(module, "folded", None)
-    if own is not None:
-        return {prefix + name: value for name, value in own().items()}
+    """State of a module's deployed twin: its foldable parts folded, the other tensors as they are."""
+    if isinstance(module, ConvNorm | RepConv):
+        return {prefix + name: value for name, value in module.folded().items()}
     children = dict(module.named_children())
     state = {
         prefix + name: value for name, value in module.state_dict().items() if name.split(".", 1)[0] not in children
