@@ -38,13 +38,6 @@ def relative_index(rows: int, columns: int) -> Tensor:
     return down * (2 * columns - 1) + column[:, None] - column + columns - 1
 
 
-def mirrored_index(rows: int, columns: int) -> Tensor:
-    """Row of a table [rows * columns, ...] for each pair of a window's positions: |dy| columns + |dx|. [n, n]."""
-    row = torch.arange(rows).repeat_interleave(columns)
-    column = torch.arange(columns).repeat(rows)
-    return (row[:, None] - row).abs() * columns + (column[:, None] - column).abs()
-
-
 def hidden_pairs(height: int, width: int, rows: int, columns: int, down: int = 0, right: int = 0) -> Tensor | None:
     """Pairs of one window that must not see each other [N, n, n]: wrapped round by the shift, or filled up.
 

@@ -45,7 +45,7 @@ def shaken(peer: nn.Module, seed: int = 0) -> nn.Module:
     peer = peer.double().eval()
     with torch.no_grad():
         for weight in peer.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
+            weight.add_((0.5 if weight.ndim == 1 else 0.05) * torch.randn_like(weight))
         for name, held in peer.named_buffers():
             if name.endswith("running_mean"):
                 held.add_(0.1 * torch.randn_like(held))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, block
 from space.blocks.rules import must_be_odd, must_divide
 from space.errors import ShapeError
+from space.ops.biased_attention import offset_index
 from space.ops.folding import ConvNorm, folded_state
-from space.ops.windows import attention_with_bias, fill_windows, from_windows, hidden_pairs, mirrored_index, to_windows
+from space.ops.windows import attention_with_bias, fill_windows, from_windows, hidden_pairs, to_windows
 from space.shape import Shape
 
 
@@ -78,7 +79,7 @@ class CascadedGroupAttention(Block):
             for k in kernels
         )
         self.out = ConvNorm(shape.dim, shape.dim, deployed=options.deployed)
-        self.register_buffer("index", mirrored_index(self.rows, self.columns), persistent=False)
+        self.register_buffer("index", offset_index(self.rows, self.columns), persistent=False)
         hidden = hidden_pairs(shape.height, shape.width, self.rows, self.columns)
         self.register_buffer("hidden", hidden, persistent=False)
 
