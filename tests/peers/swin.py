@@ -1,4 +1,4 @@
-"""Swin preset against timm: copied weights give the peer's outputs. See tests/peers/common.py."""
+"""Swin and MViTv2 presets against timm: copied weights give the peer's outputs. See tests/peers/common.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from tests.peers.common import by_order, compare, preset, report, timm_model
 
-NAMES = {"swin_tiny": "swin_tiny_patch4_window7_224"}
+NAMES = {"swin_tiny": "swin_tiny_patch4_window7_224", "mvitv2_tiny": "mvitv2_tiny"}
 
 
 def error(ours: str, theirs: str) -> float:

@@ -32,7 +32,7 @@ class CascadedGroupAttention(Block):
     class Options(BlockOptions):
         heads: int = Field(ge=1, le=1024, description="heads, one after the other")
         key_dim: int = Field(16, ge=1, le=4096, description="width K of queries and keys")
-        window: int = Field(7, ge=1, le=4096, description="side of a window, in positions")
+        window: int = Field(7, ge=2, le=4096, description="side of a window, in positions")
         kernels: list[int] = Field(
             [5], min_length=1, max_length=1024, description="query kernels: one for every head, or one for all"
         )

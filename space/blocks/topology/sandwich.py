@@ -14,7 +14,7 @@ from space.shape import Shape
 
 @block("sandwich", role="topology", layout=("grid", "sequence"), paper="efficientvit")
 class Sandwich(Block):
-    """One mixer between N channel blocks before and N after, each with a residual. Any shape that they keep.
+    """One mixer between N channel blocks before and N after, each with a residual; any shape that they keep.
 
     x <- x + local(x), x <- x + channel(x), N times; x <- x + mixer(x); then N times the first two again, all with own
     weights. `identity` as `local` drops it. Norms stand inside the blocks. Liu et al. 2023, arXiv:2305.07027, section
