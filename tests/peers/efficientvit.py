@@ -19,6 +19,9 @@ def error(name: str) -> float:
 if __name__ == "__main__":
     sys.exit(
         report(
-            {f"efficientvit_{size}": partial(error, f"efficientvit_{size}") for size in ("m0", "m1", "m2", "m3", "m4")}
+            {
+                f"efficientvit_{size}": partial(error, f"efficientvit_{size}")
+                for size in ("m0", "m1", "m2", "m3", "m4", "m5")
+            }
         )
     )
