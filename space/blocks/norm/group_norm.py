@@ -16,8 +16,8 @@ from space.shape import Shape
 class GroupNorm(Block):
     """Normalisation over groups of channels and all positions. x [B, D, H, W] or [B, L, D] -> the same shape.
 
-    y = (x - mean_g x) / sqrt(var_g x + eps) * g + b, each sample and group alone. One group is the "modified layer norm"
-    of pooling networks (Yu et al. 2021, arXiv:2111.11418), D groups instance norm. Wu & He 2018, arXiv:1803.08494.
+    y = (x - mean_g x) / sqrt(var_g x + eps) * g + b, each sample and group alone. One group is the norm of pooling
+    networks (Yu et al. 2021, arXiv:2111.11418), D groups instance norm. Wu & He 2018, arXiv:1803.08494.
     """
 
     class Options(BlockOptions):
