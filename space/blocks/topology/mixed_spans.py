@@ -46,7 +46,8 @@ class MixedSpans(Sequence):
     def check(cls, shape: Shape, options: Any) -> None:
         if options.count > options.times:
             raise ShapeError(
-                f"count must not exceed times {options.times}; got {options.count} (try {options.times} or less)", "count"
+                f"count must not exceed times {options.times}; got {options.count} (try {options.times} or less)",
+                "count",
             )
 
     @classmethod
