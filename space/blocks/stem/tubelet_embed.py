@@ -59,7 +59,7 @@ class TubeletEmbed(Block):
             side = [options.frames, *side]
             self.axes = [shape.frames, *self.axes]
         self.is_sequence = shape.layout == "sequence"
-        kind = nn.Conv3d if shape.frames > 0 else nn.Conv2d
+        kind: Any = nn.Conv3d if shape.frames > 0 else nn.Conv2d
         self.project = kind(shape.dim, options.dim, side, stride=side)
         length = max(shape.frames, 1) * shape.height * shape.width // (options.frames * options.patch**2)
         self.position = learned_positions(length, options.dim) if options.position == "learned" else None
