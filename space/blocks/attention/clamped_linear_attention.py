@@ -19,10 +19,10 @@ from space.shape import Shape
 class ClampedLinearAttention(Block):
     """Global attention by feature maps, its denominator clamped from below. x [B, L, D] -> [B, L, D].
 
-    y_t = concat_h(g_h phi(q_t)' S / max(phi(q_t)' z, c)) W_o, S = sum_s phi(k_s) v_s', z = sum_s phi(k_s), with phi relu,
-    elu + 1 or exp, a learned gain g a head (start 1 / sqrt(E)) and the floor c: 2 L D E MACs for the products with heads of
-    width E, linear in L. Zheng 2025, arXiv:2501.16182, section 3.2 (relu, c = 100 as released); its local concentration
-    stands beside as `local_concentration`.
+    y_t = concat_h(g_h phi(q_t)' S / max(phi(q_t)' z, c)) W_o, S = sum_s phi(k_s) v_s', z = sum_s phi(k_s), with phi
+    relu, elu + 1 or exp, a learned gain g a head (start 1 / sqrt(E)) and the floor c: 2 L D E MACs for the products
+    with heads of width E, linear in L. Zheng 2025, arXiv:2501.16182, section 3.2 (relu, c = 100 as released); its local
+    concentration stands beside as `local_concentration`.
     """
 
     class Options(BlockOptions):

@@ -22,10 +22,10 @@ from space.shape import Shape
 class ConvolutionalAttention(Block):
     """Attention after convolutional projections. x [B, N + H W, D] -> the same shape, N tokens in front.
 
-    q = [c; N_q(k_q * g)] W_q, k and v alike with stride S, where c are the N leading tokens, g the grid behind them, each
-    k a depthwise K x K kernel and N its batch norm; softmax(q_h k_h' / sqrt(D)) v_h (the root of D, not of a head's width).
-    Behind leading tokens the grid is square. Deployed, the norms are in the kernels. Wu et al. 2021, arXiv:2103.15808,
-    section 3.2.
+    q = [c; N_q(k_q * g)] W_q, k and v alike with stride S, where c are the N leading tokens, g the grid behind them
+    (a square one), each k a depthwise K x K kernel and each N its batch norm. y = concat_h(softmax(q_h k_h' / sqrt(D))
+    v_h) W_o: the root of D, not of a head's width. Deployed, the norms are in the kernels. Wu et al. 2021,
+    arXiv:2103.15808, section 3.2.
     """
 
     example: ClassVar = {"heads": 2, "kernel": 3}

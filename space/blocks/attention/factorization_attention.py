@@ -22,9 +22,9 @@ class FactorizationAttention(Block):
     """Channel groups attend with different spans, none with all N^2 pairs. x [B, H W, D] -> the same shape.
 
     y = concat(global, local_1, ..) W_o. The global group (`global_part` shares of D) attends in one head to keys of an
-    r x r strided convolution of its channels; each local group (`local_part` shares; dilation 1, and r where r > 1)
-    attends in `heads` heads to W x W slots: slot (i, j) is the mean over all tiles of side dilation (W - 1) + 1 of their
-    position (i, j) in steps of the dilation. A depthwise 3 x 3 kernel adds its neighbours to every value. The products
+    r x r strided convolution of its channels. Each local group (`local_part` shares; dilation 1, and r where r > 1)
+    attends in `heads` heads to W x W slots: slot (i, j) is the mean of position (i, j), in steps of the dilation, over
+    all tiles of side dilation (W - 1) + 1. A depthwise 3 x 3 kernel adds its neighbours to every value. The products
     cost 2 N W^2 D_local + 2 N (N / r^2) D_global MACs. Qin et al. 2023, arXiv:2312.08614; the released code takes its
     mean of slots over runs of positions and channels, here it is over tiles.
     """

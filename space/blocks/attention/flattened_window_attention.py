@@ -20,11 +20,11 @@ from space.shape import Shape
 class FlattenedWindowAttention(Block):
     """Attention inside groups of equal size, not windows of equal shape. x [B, L, D] -> [B, L, D].
 
-    The positions are sorted window by window (squares of side `window`, moved by half of it for `shift`), inside a window
-    along `axis`, and cut into runs of `group`; each attends within its run, the last of L mod `group`. Products cost
-    2 L `group` D MACs, no padding, wherever the points lie. A plain sequence holds points whose first two channels are
-    their coordinates (`points: channels`), an image's sequence a full grid. Layers alternate axis and shift.
-    Liu et al. 2023, arXiv:2301.08739, section 3.
+    The positions are sorted window by window (squares of side `window`, moved by half of it for `shift`), inside a
+    window along `axis`, and cut into runs of `group`; each attends within its run, the last of L mod `group`. Products
+    cost 2 L `group` D MACs, no padding, wherever the points lie. A plain sequence holds points whose first two channels
+    are their coordinates (`points: channels`), an image's sequence a full grid. Layers alternate axis and shift. Liu et
+    al. 2023, arXiv:2301.08739, section 3.
     """
 
     example: ClassVar = {"heads": 2, "group": 4, "window": 2}

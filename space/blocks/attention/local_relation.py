@@ -20,8 +20,8 @@ class LocalRelation(Block):
     """Local relation: a learned affinity to near positions. x [B, D, H, W] or [B, L, D] -> the same shape.
 
     y = W_2 (a * W_1 x): one affinity per channel and offset, over K x K positions of an image, F x K x K of a video's
-    sequence, K of a plain one, zero outside. `project: false` leaves a * x, which in a `residual` is the dynamic position
-    embedding. Li et al. 2022, arXiv:2201.09450, eqs. 2 and 5 (images); arXiv:2201.04676, section 3.2 (video).
+    sequence, K of a plain one, zero outside. `project: false` leaves a * x, which in a `residual` is the dynamic
+    position embedding. Li et al. 2022, arXiv:2201.09450, eqs. 2 and 5 (images); arXiv:2201.04676, section 3.2 (video).
     """
 
     example: ClassVar = {"kernel": 3}

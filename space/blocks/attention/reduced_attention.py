@@ -19,10 +19,10 @@ from space.shape import Shape
 class ReducedGridAttention(Block):
     """Attention of every position to an r-fold coarser grid. x [B, H W, D] -> the same shape.
 
-    y = concat_h(softmax(q_h k_h' / sqrt(E) + p_h) v_h) W_o, with q = x W_q; k, v from N(s * x), s a depthwise r x r kernel
-    of stride r and N a norm (neither for r = 1); p a learned table [heads, H W, H W / r^2] for `position: learned`. Costs
-    2 (H W)^2 D / r^2 MACs for the products. Wang et al. 2021, arXiv:2102.12122 (spatial reduction); Guo et al. 2021,
-    arXiv:2107.06263, section 3.2 (depthwise, with the table).
+    y = concat_h(softmax(q_h k_h' / sqrt(E) + p_h) v_h) W_o, with q = x W_q; k, v from N(s * x), s a depthwise r x r
+    kernel of stride r and N a norm (neither for r = 1); p a learned table [heads, H W, H W / r^2] for `position:
+    learned`. Costs 2 (H W)^2 D / r^2 MACs for the products. Wang et al. 2021, arXiv:2102.12122 (spatial reduction); Guo
+    et al. 2021, arXiv:2107.06263, section 3.2 (depthwise, with the table).
     """
 
     example: ClassVar = {"heads": 2, "reduction": 1}

@@ -19,8 +19,8 @@ class SpacetimeAttention(Block):
     """Softmax attention along the axes of a video. x [B, T S, D] -> the same shape, S = H W positions a frame.
 
     `over: all` attends jointly (T S keys a query), `space` within a frame (S keys), `time` along a place through all
-    frames (T keys): attention products of 2 (T S)^2 D, 2 T S^2 D and 2 S T^2 D MACs, equal parameters. Tang et al. 2024,
-    arXiv:2410.04733; Bertasius et al. 2021, arXiv:2102.05095 (divided space-time attention).
+    frames (T keys): attention products of 2 (T S)^2 D, 2 T S^2 D and 2 S T^2 D MACs, equal parameters. Tang et al.
+    2024, arXiv:2410.04733; Bertasius et al. 2021, arXiv:2102.05095 (divided space-time attention).
     """
 
     example: ClassVar = {"heads": 2, "over": "space"}

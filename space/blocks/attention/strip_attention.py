@@ -19,9 +19,9 @@ class StripAttention(Block):
     """Attention with strips of channels for queries and keys, on a coarser grid. x [B, H W, D] -> the same shape.
 
     y = a + l * a, a = concat_h(softmax(q_h k_h' / sqrt(C)) v_h) W_o; q and k are C channels wide a head (1: a strip), v
-    D / heads; k and v come from an r-fold coarser grid (depthwise r x r kernel of stride r, batch norm); l is a depthwise
-    `local` x `local` kernel, the local interaction. Scores cost N^2 / r^2 heads C MACs, so that r = 1 and C = D / heads
-    without l is plain attention. S2AFormer, 2025, arXiv:2505.22195.
+    D / heads; k and v come from an r-fold coarser grid (depthwise r x r kernel of stride r, batch norm); l is a
+    depthwise `local` x `local` kernel, the local interaction. Scores cost N^2 / r^2 heads C MACs, so that r = 1 and C =
+    D / heads without l is plain attention. S2AFormer, 2025, arXiv:2505.22195.
     """
 
     example: ClassVar = {"heads": 2, "reduction": 1}

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
-from space.blocks.rules import divisors, nearest
+from space.blocks.rules import divisors, must_be_odd, nearest
 from space.errors import ShapeError
 from space.ops.channels import learned_positions
 from space.shape import Shape
@@ -19,9 +19,10 @@ class TubeletEmbed(Block):
     """Non-overlapping tubelets, each mapped to one vector. x [B, C, T, H, W] -> [B, (T / F) (H / P) (W / P), D].
 
     y_t = W vec(tubelet_t) + b + p_t, frame by frame and row by row, with a learned table p for `position: learned`:
-    C F P P D + D parameters and the table. An image [B, C, H, W] is the case of one frame, and a sequence that came from
-    a video or an image is one again, so that it also merges positions between stages. The sequence remembers frames,
-    height and width. Arnab et al. 2021, arXiv:2103.15691, section 3.2; for images and volumes alike: Uni4Eye, 2022.
+    C F P^2 D + D parameters and the table. An image [B, C, H, W] is the case of one frame, and a sequence that came from a
+    video or an image is one again, so that it also merges positions between stages. The sequence remembers frames,
+    height and width. `reach` lets tubelets overlap in time. Arnab et al. 2021, arXiv:2103.15691, section 3.2; images
+    and volumes alike: Cai et al. 2022, arXiv:2203.04614.
     """
 
     example: ClassVar = {"dim": 8, "patch": 1, "frames": 1}
@@ -30,7 +31,18 @@ class TubeletEmbed(Block):
         dim: int = Field(ge=1, le=65536, description="width D of the sequence")
         patch: int = Field(ge=1, le=1024, description="side P of a tubelet, in pixels")
         frames: int = Field(1, ge=1, le=1024, description="frames F of a tubelet; 1 on an image")
+        reach: int | None = Field(
+            None,
+            ge=1,
+            le=1023,
+            description="frames that a tubelet sees: odd, centred on its first one, zeros outside; none: F",
+        )
         position: Literal["none", "learned"] = Field("none", description="learned: adds a table of [L, D]")
+
+    @classmethod
+    def normalise(cls, shape: Shape, options: Any) -> Any:
+        useless = shape.frames == 0 or options.reach == options.frames == 1
+        return options.model_copy(update={"reach": None if useless else options.reach})
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
@@ -43,6 +55,8 @@ class TubeletEmbed(Block):
                 ways = nearest(divisors(size), part)
                 option = "frames" if axis == "frames" else "patch"
                 raise ShapeError(f"{option} must divide the {axis} {size}; got {part} (try {ways})", option)
+        if options.reach is not None:
+            must_be_odd("reach", options.reach)
 
     @classmethod
     def infer(cls, shape: Shape, options: Any) -> Shape:
@@ -53,14 +67,18 @@ class TubeletEmbed(Block):
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
-        side = [options.patch, options.patch]
+        side = kernel = [options.patch, options.patch]
+        around = [0, 0]
         self.axes = [shape.height, shape.width]
         if shape.frames > 0:
+            reach = options.frames if options.reach is None else options.reach
+            kernel = [reach, *side]
+            around = [0 if options.reach is None else reach // 2, 0, 0]
             side = [options.frames, *side]
             self.axes = [shape.frames, *self.axes]
         self.is_sequence = shape.layout == "sequence"
         kind: Any = nn.Conv3d if shape.frames > 0 else nn.Conv2d
-        self.project = kind(shape.dim, options.dim, side, stride=side)
+        self.project = kind(shape.dim, options.dim, kernel, stride=side, padding=around)
         length = max(shape.frames, 1) * shape.height * shape.width // (options.frames * options.patch**2)
         self.position = learned_positions(length, options.dim) if options.position == "learned" else None
 

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, BlockSlot, ChannelSlot, NormSlot, block
+from space.block import Block, BlockOptions, BlockSlot, ChannelSlot, NormSlot, State, block
 from space.blocks.grid_rules import must_come_from_grid, must_leave_keys
 from space.blocks.rules import must_divide, must_fit
+from space.errors import InputError
 from space.ops.reduced_attention import ReducedAttention
 from space.shape import Shape
 
@@ -21,9 +22,9 @@ class SharedBiasLayers(Block):
     """A stage of layers whose attentions share one bias table. x [B, H W, D] -> the same shape.
 
     N times x <- f(x); x <- x + attention(norm(x), p); x <- x + channel(norm(x)), with the attention of
-    `reduced_attention` (own weights a layer) and one table p [heads, H W, H W / r^2] for all. f comes `before`: CMT's local
-    perception is a residual depthwise convolution there. Layers have the same picks. Guo et al. 2021, arXiv:2107.06263,
-    section 3; one table a stage as in its released code.
+    `reduced_attention` (own weights a layer) and one table p [heads, H W, H W / r^2] for all. f comes `before`: CMT's
+    local perception is a residual depthwise convolution there. Layers have the same picks. Guo et al. 2021,
+    arXiv:2107.06263, section 3; one table a stage as in its released code.
     """
 
     example: ClassVar = {"times": 2, "heads": 2}
@@ -82,3 +83,6 @@ class SharedBiasLayers(Block):
             x = x + attention(norm(x), self.position)
             x = x + channel(channel_norm(x))
         return x
+
+    def init_state(self, batch: int, length: int = 0) -> State:
+        raise InputError(f"{self.kind} has no decode form: every position of the grid sees all others")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from costmodel import cost
@@ -43,3 +45,22 @@ def test_rounded_figures(name: str, params_millions: float, digits: int) -> None
     assert round(found.params / 1e6, digits) == params_millions
     if name == "uniformer_base":
         assert found.macs / 1e9 == pytest.approx(8.3, abs=0.06)
+
+
+# the repository's table for Kinetics-400, four views of 16 or 32 frames; parameters in millions
+@pytest.mark.paper("uniformer-video")
+@pytest.mark.parametrize(
+    ("name", "frames", "params_millions", "macs_billions"),
+    [
+        ("uniformer_small_video", 16, 21.4, 167),
+        ("uniformer_small_video", 32, 21.4, 438),
+        ("uniformer_base_video", 16, 49.8, 387),
+        ("uniformer_base_video", 32, 49.8, 1036),
+    ],
+)
+def test_video(name: str, frames: int, params_millions: float, macs_billions: float, tmp_path: Path) -> None:
+    file = tmp_path / "frames.yaml"
+    file.write_text(f"extends: {name}\nname: x\ninput: {{kind: video, shape: [3, {frames}, 224, 224]}}\n")
+    found = cost(load_space(file).sample(seed=0))
+    assert found.params / 1e6 == pytest.approx(params_millions, abs=0.05)
+    assert 4 * found.macs / 1e9 == pytest.approx(macs_billions, rel=0.005)

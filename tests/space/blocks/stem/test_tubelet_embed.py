@@ -54,6 +54,14 @@ def test_an_image_is_a_video_of_one_frame() -> None:
     torch.testing.assert_close(image(x), flat(x))
 
 
+def test_tubelets_that_overlap_in_time() -> None:
+    block = instantiate({"tubelet_embed": {"dim": 5, "patch": 2, "frames": 2, "reach": 3}}, VIDEO).double()
+    x = torch.randn(2, 3, 4, 6, 4, dtype=torch.float64)
+    padded = torch.cat([torch.zeros_like(x[:, :, :1]), x, torch.zeros_like(x[:, :, :1])], dim=2)
+    first = padded[:, :, 2:5, :2, :2].flatten(1) @ block.project.weight.flatten(1).t() + block.project.bias
+    torch.testing.assert_close(block(x)[:, 6], first)
+
+
 def test_positions_of_a_video_merge_as_pixels_do() -> None:
     node = {"tubelet_embed": {"dim": 5, "patch": 2, "frames": 2}}
     pixels, positions = instantiate(node, VIDEO).double(), instantiate(node, VIDEO.as_sequence()).double()
