@@ -24,7 +24,7 @@ class DWTAttention(Block):
     channels: 4 of L / 4 positions in an image or each frame of a video, 2 of L / 2 in a plain sequence. `inverse` adds
     the inverse transform of the bands, after a position-wise gain, beside the attention output before the last map (as
     Wave-ViT does, whose bands pass a 3x3 convolution); without it none is needed. D / 4 channels in u (D / 2).
-    Acharya et al. 2025 (RobustFormer); Yao et al. 2022, arXiv:2207.04978 (Wave-ViT).
+    Bastola et al. 2024, arXiv:2411.13040 (RobustFormer, whose transform of a video spans frames too); Yao et al. 2022, arXiv:2207.04978 (Wave-ViT).
     """
 
     class Options(BlockOptions):
