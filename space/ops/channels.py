@@ -13,16 +13,20 @@ def channel_map(layout: str, width: int, out: int, bias: bool = True) -> nn.Modu
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation module of a name: none, gelu, relu or silu."""
+    """The activation module of a name: none, gelu, relu, silu, or gelu_tanh (its approximation by tanh)."""
+    if name == "gelu_tanh":
+        return nn.GELU(approximate="tanh")
     table: dict[str, type[nn.Module]] = {"none": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
     return table[name]()
 
 
-def make_norm(name: str, width: int) -> nn.Module:
-    """The norm over the last axis of a name: none, layer_norm or rms_norm."""
+def make_norm(name: str, width: int, eps: float = 1e-6) -> nn.Module:
+    """The norm over the last axis of a name: none, layer_norm, rms_norm, or batch_norm (of vectors)."""
     if name == "none":
         return nn.Identity()
-    return nn.LayerNorm(width, eps=1e-6) if name == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
+    if name == "batch_norm":
+        return nn.BatchNorm1d(width, eps=eps)
+    return nn.LayerNorm(width, eps=eps) if name == "layer_norm" else nn.RMSNorm(width, eps=eps)
 
 
 def learned_positions(length: int, width: int) -> nn.Parameter:

@@ -36,6 +36,7 @@ class Attention(Block):
             None, ge=1, le=1_000_000_000, description="width of the sliding window; none: everything"
         )
         bias: bool = Field(True, description="bias on the projections")
+        qkv_bias: bool | None = Field(None, description="bias on queries, keys and values; none: as `bias` says")
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
@@ -52,6 +53,7 @@ class Attention(Block):
                 "causal": causal,
                 "rotary_base": options.rotary_base if options.rotary else 10000.0,
                 "window": window,
+                "qkv_bias": None if options.qkv_bias == options.bias else options.qkv_bias,
             }
         )
 
@@ -78,7 +80,8 @@ class Attention(Block):
         self.rotary = options.rotary
         self.rotary_base = options.rotary_base
         inner = self.heads * self.head_dim
-        self.qkv = nn.Linear(shape.dim, inner + 2 * self.kv_heads * self.head_dim, bias=options.bias)
+        qkv_bias = options.bias if options.qkv_bias is None else options.qkv_bias
+        self.qkv = nn.Linear(shape.dim, inner + 2 * self.kv_heads * self.head_dim, bias=qkv_bias)
         self.out = nn.Linear(inner, shape.dim, bias=options.bias)
         if options.rotary:
             table = rotary_table(shape.length, self.head_dim, options.rotary_base)
