@@ -20,7 +20,7 @@ class FFTConv2d(Block):
 
     y = k * x + b, one K x K kernel a channel, zero padding (K - 1) / 2; `fft` computes it as the inverse transform of a
     product, H W log(H W) operations whatever K is, `direct` with H W K^2 of them. `auto` takes the one with fewer
-    operations at this size (real transforms 5/2 n log2 n, complex products 6, products of the direct form 2).
+    operations at this size (5 n log2 n a transform, 6 a complex product, 2 a product of the direct form).
     Mathieu et al. 2013, arXiv:1312.5851; large kernels as mixers: Ding et al. 2022, arXiv:2203.06717.
     """
 
