@@ -19,6 +19,12 @@ def other_axes(layout: str) -> tuple[int, ...]:
     return {"grid": (0, 2, 3), "sequence": (0, 1), "vector": (0,)}[layout]
 
 
+def batch_norm_affine(norm: Any) -> tuple[Tensor, Tensor]:
+    """Scale and shift [D] of a `BatchNorm` in eval mode."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
 class ChannelAffine(nn.Module):
     """y = scale * x + shift, one pair a channel: what a norm with fixed statistics is."""
 

@@ -24,7 +24,8 @@ class DWTAttention(Block):
     channels: 4 of L / 4 positions in an image or each frame of a video, 2 of L / 2 in a plain sequence. `inverse` adds
     the inverse transform of the bands, after a position-wise gain, beside the attention output before the last map (as
     Wave-ViT does, whose bands pass a 3x3 convolution); without it none is needed. D / 4 channels in u (D / 2).
-    Bastola et al. 2024, arXiv:2411.13040 (RobustFormer, whose transform of a video spans frames too); Yao et al. 2022, arXiv:2207.04978 (Wave-ViT).
+    Bastola et al. 2024, arXiv:2411.13040 (RobustFormer, whose transform of a video spans frames too); Yao et al. 2022,
+    arXiv:2207.04978 (Wave-ViT).
     """
 
     class Options(BlockOptions):
@@ -61,8 +62,9 @@ class DWTAttention(Block):
         self.gain = nn.Parameter(torch.ones(shape.dim)) if options.inverse else None
 
     def split(self, u: Tensor) -> list[Tensor]:
-        """Bands of every level, each [B, T, H', W', C], the last level's low band first, then details, last level first."""
-        low, details = u, []
+        """Bands of every level, each [B, T, H', W', C], the last level's low band, then details from it up."""
+        low: Tensor = u
+        details: list[Tensor] = []
         for _ in range(self.levels):
             bands = [low]
             for axis in self.axes:

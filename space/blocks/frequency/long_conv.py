@@ -21,7 +21,7 @@ class LongConv(Block):
     """Convolution with a learned kernel as long as the input, by Fourier transforms. x [B, L, D] -> [B, L, D].
 
     y_t = sum_(j < K) k_j u_(t - j) + s u_t per channel, k = squash(smooth(k')), u = x: D K + D parameters,
-    O(D L log L). squash(k) = sign(k) max(|k| - lambda, 0); `smooth` averages p neighbours. `gate`: u = x W_k * x W_v and
+    O(D L log L). squash(k) = sign(k) max(|k| - lambda, 0); `smooth` averages p neighbours. `gate`: u = x W_k * x W_v,
     y <- (y * x W_q) W_o, as in H3. Without causality a kernel reaches K - 1 positions to both sides. Decoding keeps the
     last K - 1 inputs. The paper smooths in time or frequency; here in time. Kernels start as decaying noise.
     Fu et al. 2023, arXiv:2302.06646, sections 3.1 and 3.2; gate: Fu et al. 2022, arXiv:2212.14052.
@@ -62,7 +62,7 @@ class LongConv(Block):
 
     def taps(self) -> Tensor:
         """The kernel that acts, [D, K] (2 K - 1 without causality)."""
-        k = self.kernel
+        k: Tensor = self.kernel
         if self.smooth > 1:
             k = F.avg_pool1d(k, self.smooth, stride=1, padding=self.smooth // 2)
         return k.sign() * (k.abs() - self.squash).relu() if self.squash else k

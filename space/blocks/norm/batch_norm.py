@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
 from space.errors import ShapeError
-from space.ops.norms import ChannelAffine, channel_size
+from space.ops.norms import ChannelAffine, batch_norm_affine, channel_size
 from space.shape import Shape
 
 
@@ -30,7 +29,7 @@ class BatchNorm(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options(deployed=True) if options.deployed else options
+        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
 
     @classmethod
     def validate_at(cls, shape: Shape, options: Any) -> None:
@@ -55,7 +54,6 @@ class BatchNorm(Block):
         return self.norm(x.transpose(1, 2)).transpose(1, 2) if self.channels_last else self.norm(x)
 
     def deployed_state(self) -> dict[str, Tensor]:
-        norm, size = self.norm, channel_size(self.layout, -1)
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        shift = norm.bias - norm.running_mean * scale
+        size = channel_size(self.layout, -1)
+        scale, shift = batch_norm_affine(self.norm)
         return {"norm.scale": scale.view(size), "norm.shift": shift.view(size)}

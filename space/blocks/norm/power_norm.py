@@ -37,7 +37,7 @@ class PowerNorm(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options(deployed=True) if options.deployed else options
+        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
 from space.errors import ShapeError
-from space.ops.norms import ChannelAffine
+from space.ops.norms import ChannelAffine, batch_norm_affine
 from space.shape import Shape
 
 
@@ -34,7 +34,7 @@ class PRepBN(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options(deployed=True) if options.deployed else options
+        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
 
     @classmethod
     def validate_at(cls, shape: Shape, options: Any) -> None:
@@ -72,7 +72,6 @@ class PRepBN(Block):
         return y.movedim(-1, self.channel_axis)
 
     def deployed_state(self) -> dict[str, Tensor]:
-        scale = self.batch.weight * torch.rsqrt(self.batch.running_var + self.batch.eps)
-        shift = self.batch.bias - self.batch.running_mean * scale
+        scale, shift = batch_norm_affine(self.batch)
         size = (-1, 1, 1) if self.channel_axis == 1 else (-1,)
         return {"affine.scale": (scale + self.eta).view(size), "affine.shift": shift.view(size)}

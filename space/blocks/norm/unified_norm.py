@@ -37,7 +37,7 @@ class UnifiedNorm(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options(deployed=True) if options.deployed else options
+        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
 
     @classmethod
     def validate_at(cls, shape: Shape, options: Any) -> None:
