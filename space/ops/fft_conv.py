@@ -10,16 +10,8 @@ from torch import Tensor
 
 def fast_length(length: int) -> int:
     """The smallest product of 2, 3 and 5 that isn't below `length`."""
-    best = 1 << (length - 1).bit_length() if length > 1 else 1
-    fives = 1
-    while fives < best:
-        threes = fives
-        while threes < best:
-            twos = 1 << max(0, (-(-length // threes) - 1).bit_length())
-            best = min(best, threes * twos)
-            threes *= 3
-        fives *= 5
-    return best
+    odd = [3**threes * 5**fives for threes in range(20) for fives in range(14)]
+    return min(part << (-(-length // part) - 1).bit_length() for part in odd)
 
 
 def fft_convolve(u: Tensor, kernel: Tensor, before: int) -> Tensor:

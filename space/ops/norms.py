@@ -41,19 +41,22 @@ class EstimatedScale(torch.autograd.Function):
     """z = x * scale, where the scale is a statistic of x whose share of the gradient is estimated.
 
     With scale = 1 / sqrt(mean(x^2) + eps) of this very batch the gradient is (g - z mean(g z)) scale.
-    `estimate(mean(g z), mean(z^2))` gives what stands for mean(g z), and may keep it for the next time.
+    `estimate(mean(g z), mean(z^2), *marks)` gives what stands for mean(g z), and may keep it for the next time.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, axes: tuple[int, ...], estimate: Callable[..., Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, axes: tuple[int, ...], estimate: Callable[..., Tensor], *marks: Tensor
+    ) -> Tensor:
         z = x * scale
         ctx.save_for_backward(z, scale)
-        ctx.axes, ctx.estimate = axes, estimate
+        ctx.axes, ctx.estimate, ctx.marks = axes, estimate, marks
         return z
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g = grads[0]
         z, scale = ctx.saved_tensors
         own, energy = (t.mean(ctx.axes).view(scale.shape) for t in (g * z, z.square()))
-        return (g - z * ctx.estimate(own, energy)) * scale, None, None, None
+        mean = ctx.estimate(own, energy, *ctx.marks)
+        return (g - z * mean) * scale, None, None, None, *[None for _ in ctx.marks]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -78,13 +77,12 @@ class PowerNorm(Block):
         """x / psi in training; moves the running statistics."""
         self.steps.add_(1)
         warm = self.steps <= self.warmup
-        with torch.no_grad():
-            batch = x.square().mean(self.axes).view(self.psi2.shape)
-            scale = torch.rsqrt(torch.where(warm, batch, self.psi2) + self.eps)
-            self.psi2.copy_(self.keep_forward * self.psi2 + (1 - self.keep_forward) * batch)
-        return EstimatedScale.apply(x, scale, self.axes, partial(self.estimate, warm))
+        batch = x.detach().square().mean(self.axes).view(self.psi2.shape)
+        scale = torch.rsqrt(torch.where(warm, batch, self.psi2) + self.eps)
+        self.psi2.copy_(self.keep_forward * self.psi2 + (1 - self.keep_forward) * batch)
+        return EstimatedScale.apply(x, scale, self.axes, self.estimate, warm)
 
-    def estimate(self, warm: Tensor, own: Tensor, energy: Tensor) -> Tensor:
+    def estimate(self, own: Tensor, energy: Tensor, warm: Tensor) -> Tensor:
         """nu of the steps before; moves it."""
         used = torch.where(warm, own, self.nu)
         new = 1 - self.keep_backward

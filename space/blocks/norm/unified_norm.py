@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -82,24 +81,23 @@ class UnifiedNorm(Block):
     def scaled(self, x: Tensor) -> Tensor:
         """x / sqrt(v + eps) in training; moves the statistics."""
         self.steps.add_(1)
-        with torch.no_grad():
-            own = x.square().mean(self.axes).view(self.variance.shape)
-            recent = torch.cat([self.recent[1:], own.unsqueeze(0)])
-            geometric = recent.clamp(min=self.eps * self.eps).log().mean(0).exp()
-            warm = self.steps <= self.warmup
-            alone = warm
-            if self.filter_outliers:
-                limit = self.window * self.recent.sqrt().var(correction=0)
-                outlier = ~warm & (recent.mean(0) - geometric > limit).any()
-                recent[-1] = torch.where(outlier, self.variance, own)
-                alone = warm | outlier
-            self.recent.copy_(recent)
-            variance = torch.where(alone, own, geometric)
-            self.variance.copy_(self.keep * self.variance + (1 - self.keep) * variance)
-            scale = torch.rsqrt(variance + self.eps)
-        return EstimatedScale.apply(x, scale, self.axes, partial(self.estimate, warm, alone))
+        own = x.detach().square().mean(self.axes).view(self.variance.shape)
+        recent = torch.cat([self.recent[1:], own.unsqueeze(0)])
+        geometric = recent.clamp(min=self.eps * self.eps).log().mean(0).exp()
+        warm = self.steps <= self.warmup
+        alone = warm
+        if self.filter_outliers:
+            limit = self.window * self.recent.sqrt().var(correction=0)
+            outlier = ~warm & (recent.mean(0) - geometric > limit).any()
+            recent[-1] = torch.where(outlier, self.variance, own)
+            alone = warm | outlier
+        self.recent.copy_(recent)
+        variance = torch.where(alone, own, geometric)
+        self.variance.copy_(self.keep * self.variance + (1 - self.keep) * variance)
+        scale = torch.rsqrt(variance + self.eps)
+        return EstimatedScale.apply(x, scale, self.axes, self.estimate, warm, alone)
 
-    def estimate(self, warm: Tensor, alone: Tensor, own: Tensor, energy: Tensor) -> Tensor:
+    def estimate(self, own: Tensor, energy: Tensor, warm: Tensor, alone: Tensor) -> Tensor:
         """The smoothed statistic of the gradient; moves it."""
         newest = torch.where(alone & ~warm, self.gradient, own)
         self.recent_gradient.copy_(torch.cat([self.recent_gradient[1:], newest.unsqueeze(0)]))
