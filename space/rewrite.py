@@ -26,8 +26,8 @@ def to_rms_norm(block: Block) -> Block:
 
     A layer norm is an RMS norm on vectors of mean zero. So whatever writes to the residual stream (the stem, every
     mixer and channel block) loses its mean over channels, which no layer norm that reads the stream sees; then each
-    `layer_norm` on the stream becomes `rms_norm: {bias: true}` (a norm inside a head stays). InputError where something else reads the stream, or
-    what writes to it can't be centred: a post-norm network, say.
+    `layer_norm` on the stream becomes `rms_norm: {bias: true}` (a norm inside a head stays). InputError where something
+    else reads the stream, or what writes to it can't be centred: a post-norm network, say.
     """
     work = _working_copy(block)
     converted: set[Block] = set()
@@ -169,7 +169,7 @@ def _centre_branch(block: Block, converted: set[Block]) -> None:
 
 
 def _centre_output(block: Block) -> bool:
-    """Take the mean over channels out of what a block gives, in its weights. False (and nothing done) if it can't be."""
+    """Take the mean over channels out of what a block gives, in its weights. False, and nothing done, if it can't."""
     x = _random_input(block)
     with torch.no_grad():
         before = block(x)

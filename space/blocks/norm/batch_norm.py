@@ -18,7 +18,7 @@ class BatchNorm(Block):
     """Batch normalisation of each channel. x [B, D, H, W], [B, L, D] or [B, D] -> the same shape.
 
     y = (x - m_d) / sqrt(v_d + eps) * g + b; m and v over batch and positions in training, running averages after, when
-    it is an affine map (`deployed`). Not for causal inputs: in training the statistics of a position include later ones.
+    it is an affine map (`deployed`). Not for causal inputs: in training a position's statistics include later ones.
     Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
 
