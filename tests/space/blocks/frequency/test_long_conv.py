@@ -12,7 +12,6 @@ from space.shape import Shape
 
 CAUSAL = Shape("sequence", 3, 20, causal=True)
 PLAIN = Shape("sequence", 3, 20)
-paper = pytest.mark.paper("long-conv")
 
 
 def same(got: Tensor, want: Tensor) -> None:
@@ -33,7 +32,7 @@ def direct(u: Tensor, kernel: Tensor, before: int) -> Tensor:
     return y
 
 
-@paper
+@pytest.mark.paper("long-conv")
 @pytest.mark.parametrize("length", [1, 2, 63, 100])
 @pytest.mark.parametrize("taps", [1, 7, 100])
 def test_transforms_give_the_direct_sum(length, taps) -> None:
@@ -48,7 +47,7 @@ def test_lengths_are_products_of_small_primes_and_the_next_ones() -> None:
         assert fast_length(n) == next(s for s in smooth if s >= n)
 
 
-@paper
+@pytest.mark.paper("long-conv")
 @pytest.mark.parametrize(
     ("shape", "options"), [(CAUSAL, {}), (CAUSAL, {"length": 5}), (PLAIN, {}), (PLAIN, {"length": 5})]
 )
@@ -60,12 +59,12 @@ def test_is_the_convolution_and_the_skip(shape, options) -> None:
     same(block(x), direct(x, block.kernel, 0 if shape.causal else span - 1) + block.skip * x)
 
 
-@paper
+@pytest.mark.paper("long-conv")
 def test_parameters_are_kernel_and_skip() -> None:
     assert sum(p.numel() for p in built(CAUSAL)[0].parameters()) == 3 * 20 + 3
 
 
-@paper
+@pytest.mark.paper("long-conv")
 def test_squash_is_a_soft_threshold_and_zero_the_identity() -> None:
     block, _ = built(CAUSAL, squash=0.1)
     k = block.kernel
@@ -74,7 +73,7 @@ def test_squash_is_a_soft_threshold_and_zero_the_identity() -> None:
     assert plain.taps() is plain.kernel
 
 
-@paper
+@pytest.mark.paper("long-conv")
 def test_smoothing_averages_neighbours() -> None:
     block, _ = built(CAUSAL, squash=0.0, smooth=3)
     k = torch.nn.functional.pad(block.kernel, (1, 1))
@@ -93,7 +92,7 @@ def test_the_state_stops_at_the_kernel() -> None:
     assert block.init_state(2, 100)["past"].shape == (2, 4, 3)
 
 
-@paper
+@pytest.mark.paper("long-conv")
 def test_work_grows_as_length_times_its_logarithm() -> None:
     from costmodel.blocks import node_table
     from costmodel.table import C

@@ -25,7 +25,6 @@ from space.shape import Shape
 
 WAVE = Shape("sequence", 1, 8000)
 RATE = 16000.0
-paper = pytest.mark.paper("time-frequency-frontends")
 
 
 def same(got: Tensor, want: Tensor, tolerance: float = 1e-6) -> None:
@@ -40,7 +39,7 @@ def built(front_end: str, shape: Shape = WAVE, **options):
     return instantiate({"audio_frontend": {"front_end": front_end, **options}}, shape).double()
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 @pytest.mark.parametrize(("window", "hop"), [(400, 160), (256, 256), (512, 64)])
 def test_stft_has_half_the_window_and_one_bins_and_length_over_hop_frames(window, hop) -> None:
     node = {"audio_frontend": {"front_end": "stft", "window": window, "hop": hop}}
@@ -49,7 +48,7 @@ def test_stft_has_half_the_window_and_one_bins_and_length_over_hop_frames(window
     assert infer_shape(grid, WAVE) == Shape("grid", 1, height=window // 2 + 1, width=math.ceil(8000 / hop))
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 def test_stft_is_that_of_torch() -> None:
     x = torch.randn(2, 8000, 1, dtype=torch.float64)
     block = built("stft", log=False)
@@ -59,7 +58,7 @@ def test_stft_is_that_of_torch() -> None:
     same(block(x), want.transpose(1, 2))
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 def test_energy_is_kept() -> None:
     x = torch.randn(1, 8000, 1, dtype=torch.float64)
     block = built("stft", window=400, hop=400, log=False)
@@ -83,7 +82,7 @@ def test_mel_triangles_meet() -> None:
         assert has_empty_mel_band(bands, window, RATE, 50.0) == empty
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 @pytest.mark.parametrize("front_end", ["stft", "mel_stft", "cqt", "cwt", "learned"])
 @pytest.mark.parametrize("hertz", [440.0, 3000.0])
 def test_a_tone_is_strongest_in_its_band(front_end, hertz) -> None:
@@ -101,7 +100,7 @@ def test_a_tone_is_strongest_in_its_band(front_end, hertz) -> None:
     assert features.argmax() == nearest
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 def test_mfcc_is_the_cosine_transform_of_log_mel_powers() -> None:
     x = torch.randn(2, 8000, 1, dtype=torch.float64)
     options = {"bands": 20, "window": 512}
@@ -118,7 +117,7 @@ def test_kernels_pass_a_tone_of_their_frequency_at_half_its_height(kernels) -> N
         assert float(power) == pytest.approx(0.25, rel=0.01)
 
 
-@paper
+@pytest.mark.paper("time-frequency-frontends")
 def test_window_and_front_end_are_choices() -> None:
     text = """
 input: {kind: series, channels: 1, length: 4000}

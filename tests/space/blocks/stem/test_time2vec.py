@@ -10,8 +10,6 @@ import torch
 from space.block import instantiate
 from space.shape import Shape
 
-paper = pytest.mark.paper("time2vec")
-
 
 def built(features: int = 4, length: int = 20):
     torch.manual_seed(0)
@@ -22,7 +20,7 @@ def built(features: int = 4, length: int = 20):
     return block
 
 
-@paper
+@pytest.mark.paper("time2vec")
 def test_a_trend_and_sines_stand_beside_the_series() -> None:
     block, x = built(), torch.randn(2, 20, 3, dtype=torch.float64)
     y = block(x).detach()
@@ -34,12 +32,12 @@ def test_a_trend_and_sines_stand_beside_the_series() -> None:
             assert y[0, t, 3 + i].item() == pytest.approx(math.sin(w[i] * t + b[i]), abs=1e-12)
 
 
-@paper
+@pytest.mark.paper("time2vec")
 def test_two_parameters_a_feature() -> None:
     assert sum(p.numel() for p in built(7).parameters()) == 2 * (7 + 1)
 
 
-@paper
+@pytest.mark.paper("time2vec")
 def test_a_shift_by_its_period_leaves_a_sine_alone() -> None:
     block, time = built(), torch.linspace(0, 9, 10, dtype=torch.float64)
     for i in range(1, 5):
