@@ -25,7 +25,7 @@ class FrequencyDomain(Block):
     Poli et al. 2022, arXiv:2211.14453.
     """
 
-    example: ClassVar = {"modes": 3, "block": {"mlp": {"ratio": 1.0}}}
+    example: ClassVar = {"modes": 3, "block": {"rms_norm": {}}}
 
     class Options(BlockOptions):
         modes: int = Field(ge=1, le=1_000_000, description="lowest frequencies kept on each axis")
