@@ -10,6 +10,8 @@ from space.fused import fused
 
 LINEAR_CHUNK = 64
 """Positions that meet by an explicit LINEAR_CHUNK x LINEAR_CHUNK product; older ones come through the running state."""
+SEGMENT = 4096
+"""Positions in flight at once: bounds the memory of the states, one a chunk."""
 
 
 @fused("linear_attention")
@@ -19,11 +21,18 @@ def linear_attention(
     """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
 
     q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
-    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); memory L / LINEAR_CHUNK states.
+    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at once.
     """
     values = F.pad(v, (0, 1), value=1.0)
     if causal:
-        total = _causal_total(q, k, values, initial)
+        parts = []
+        for start in range(0, q.shape[2], SEGMENT):
+            part = slice(start, start + SEGMENT)
+            if start:
+                seen = k[:, :, start - SEGMENT : start].transpose(-1, -2) @ values[:, :, start - SEGMENT : start]
+                initial = seen if initial is None else seen + initial
+            parts.append(_causal_total(q[:, :, part], k[:, :, part], values[:, :, part], initial))
+        total = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     else:
         state = k.transpose(-1, -2) @ values
         total = q @ (state if initial is None else state + initial)
