@@ -62,7 +62,7 @@ def chunk_states(decay: Tensor, added: Tensor, initial: Tensor | None) -> tuple[
 
     decay, added [B, G, H / G, K, E or 1, F or 1]: what a chunk leaves of the state, and what it adds.
     """
-    batch, groups, shared, chunks = added.shape[:4]
+    groups, shared, chunks = added.shape[1:4]
     if initial is not None:
         initial = initial.unflatten(1, (groups, shared))
     elif chunks == 1:

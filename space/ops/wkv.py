@@ -114,15 +114,16 @@ def _segment(
 
 def _add(top: Tensor, total: Tensor, decay: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """The state one position on: older weights fade, one joins. top, k [B, K, D]; total, v [B, 2, K, D]."""
-    faded = top - decay
-    higher = torch.maximum(faded, k).detach()
-    return higher, torch.addcmul(
-        torch.exp2(k - higher).unsqueeze(1) * v, torch.exp2(faded - higher).unsqueeze(1), total
-    )
+    higher = torch.maximum(top - decay, k).detach()
+    return higher, torch.addcmul(torch.exp2(k - higher).unsqueeze(1) * v, _kept(top, decay, higher), total)
 
 
 def _join(top: Tensor, total: Tensor, decay: Tensor, new_top: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
     """Two stretches in a row as one state; `decay` is what the later one's length does to the earlier."""
-    faded = top - decay
-    higher = torch.maximum(faded, new_top).detach()
-    return higher, torch.exp2(faded - higher).unsqueeze(1) * total + torch.exp2(new_top - higher).unsqueeze(1) * new
+    higher = torch.maximum(top - decay, new_top).detach()
+    return higher, torch.addcmul(torch.exp2(new_top - higher).unsqueeze(1) * new, _kept(top, decay, higher), total)
+
+
+def _kept(top: Tensor, decay: Tensor, higher: Tensor) -> Tensor:
+    """2^(top - decay - higher), in an order that makes good what rounding `higher` lost; else 2,000 steps add it up."""
+    return torch.exp2((top - higher) - decay).unsqueeze(1)
