@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-
 class GatedRMSNorm(nn.Module):
     """RMSNorm(y * SiLU(z)) in groups of channels. y, z [B, L, E] -> [B, L, E]; Dao & Gu 2024, arXiv:2405.21060."""
 

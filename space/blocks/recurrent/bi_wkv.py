@@ -44,9 +44,7 @@ class BiWKV(Block):
     def forward(self, x: Tensor) -> Tensor:
         mixed = [x, x, x]
         if self.mix is not None:
-            other = (
-                previous_position(x) if self.shift == "previous" else neighbour_shift(x, self.height, self.width)
-            )
+            other = previous_position(x) if self.shift == "previous" else neighbour_shift(x, self.height, self.width)
             mixed = [torch.lerp(other, x, m) for m in self.mix.unbind(0)]
         k, v, r = self.key(mixed[0]), self.value(mixed[1]), self.receptance(mixed[2])
         return self.output(torch.sigmoid(r) * bidirectional_wkv(k, v, self.decay, self.bonus))
