@@ -26,7 +26,7 @@ class Retention(Block):
     y_t = sum_(s <= t) g_h^(t - s) (q_t . k_s) v_s, q and k turned by rotary angles, k over sqrt(E); each head is divided by
     its root mean square, multiplied by SiLU(x W_g), and mapped. g_h = 1 - 2^(-5 - h) unless `decay` is given. Parallel in a
     chunk, recurrent between chunks; decodes with the state [B, H, E, F], whatever the length. Sun et al. 2023,
-    arXiv:2307.08621, eqs. 5 to 8; Zou et al. 2023 (FlashVideo), arXiv:2401.00869.
+    arXiv:2307.08621, eqs. 5 to 8; Lei et al. 2023 (FlashVideo), arXiv:2401.00869.
     """
 
     example: ClassVar = {"heads": 2}
@@ -61,7 +61,7 @@ class Retention(Block):
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
-        self.heads, self.normalise, self.rotary = options.heads, options.normalise, options.rotary
+        self.heads, self.normalised, self.rotary = options.heads, options.normalise, options.rotary
         self.head_dim = shape.dim // options.heads
         values = round(options.value_ratio * shape.dim)
         self.splits = [shape.dim, shape.dim, values]
@@ -83,7 +83,7 @@ class Retention(Block):
         fade = self.log_decay[:, None].expand(x.shape[0], -1, x.shape[1])
         y, state = decay_attention(q, k, v, fade, initial)
         y = y.transpose(1, 2).flatten(2)
-        if self.normalise:
+        if self.normalised:
             y = head_norm(y, self.heads, 1e-5)
         if self.gate is not None:
             y = y * F.silu(self.gate(x))

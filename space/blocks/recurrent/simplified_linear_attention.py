@@ -55,6 +55,6 @@ class SimplifiedLinearAttention(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        heads = [t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (F.relu(q), F.relu(k), v)]
-        y = linear_attention(*heads, causal=False)
+        q_h, k_h, v_h = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (F.relu(q), F.relu(k), v))
+        y = linear_attention(q_h, k_h, v_h, causal=False)
         return self.out(y.transpose(1, 2).flatten(2) + self.near(v))
