@@ -34,40 +34,39 @@ def decay_attention(
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, g: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    groups, heads, length = q.shape[1], v.shape[1], v.shape[2]
+    groups, shared, length = q.shape[1], v.shape[1] // q.shape[1], v.shape[2]
     size = min(CHUNK, length)
     chunks = -(-length // size)
     pad = chunks * size - length
     if pad:
         q, k, v = (F.pad(t, (0, 0, 0, pad)) for t in (q, k, v))
         g = F.pad(g, (0, pad))
-    # Axes from here on: batch, group, head in the group, chunk, position.
-    q, k = (t.unflatten(2, (chunks, size)).unsqueeze(2) for t in (q, k))
-    v = v.unflatten(2, (chunks, size)).unflatten(1, (groups, heads // groups))
-    total = (g * LOG2_E).unflatten(2, (chunks, size)).unflatten(1, (groups, heads // groups)).cumsum(-1)
-    end = total[..., -1:]
-    added = (k * torch.exp2(end - total).unsqueeze(-1)).transpose(-1, -2) @ v
-    before, last = chunk_states(torch.exp2(end).unsqueeze(-1), added, initial)
+    q, k = (t.unflatten(2, (chunks, size)) for t in (q, k))
+    v = v.unflatten(2, (chunks, size)).unflatten(1, (groups, shared))
+    total = (g * LOG2_E).unflatten(2, (chunks, size)).unflatten(1, (groups, shared)).cumsum(-1)
     later = torch.ones(size, size, dtype=torch.bool, device=v.device).triu(1)
     fade = torch.exp2((total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(later, float("-inf")))
-    y = (q @ k.transpose(-1, -2) * fade) @ v
+    near = ((q @ k.transpose(-1, -2)).unsqueeze(2) * fade) @ v
+    # States hold a group's heads side by side, [B, G, K, E, S, F]: one product serves them all.
+    v, total = v.permute(0, 1, 3, 4, 2, 5), total.permute(0, 1, 3, 4, 2)
+    end = total[:, :, :, -1:]
+    added = (k.transpose(-1, -2) @ (v * torch.exp2(end - total).unsqueeze(-1)).flatten(-2)).unflatten(-1, (shared, -1))
+    state = None if initial is None else initial.unflatten(1, (groups, shared)).transpose(2, 3)
+    before, last = chunk_states(torch.exp2(end).unsqueeze(-1), added, state)
+    y = near.permute(0, 1, 3, 4, 2, 5)
     if before is not None:
-        y = y + (q @ before) * torch.exp2(total).unsqueeze(-1)
-    y = y.flatten(1, 2).flatten(2, 3)
-    return (y[:, :, :length] if pad else y), last
+        y = y + (q @ before.flatten(-2)).unflatten(-1, (shared, -1)) * torch.exp2(total).unsqueeze(-1)
+    y = y.flatten(2, 3).transpose(2, 3).flatten(1, 2)
+    return (y[:, :, :length] if pad else y), last.transpose(2, 3).flatten(1, 2)
 
 
 def chunk_states(decay: Tensor, added: Tensor, initial: Tensor | None) -> tuple[Tensor | None, Tensor]:
-    """State before each chunk (none: no state at all) and after the last [B, H, E, F], by a scan over the chunks.
+    """State before each chunk [B, G, K, ...] (none: no state at all) and after the last [B, G, ...].
 
-    decay, added [B, G, H / G, K, E or 1, F or 1]: what a chunk leaves of the state, and what it adds.
+    decay, added [B, G, K, ...]: what a chunk leaves of the state, broadcast, and what it adds; initial [B, G, ...].
     """
-    groups, shared, chunks = added.shape[1:4]
-    if initial is not None:
-        initial = initial.unflatten(1, (groups, shared))
-    elif chunks == 1:
-        return None, added.flatten(1, 2).squeeze(2)
-    first = torch.zeros_like(added[:, :, :, :1]) if initial is None else initial.unsqueeze(3)
-    decays = torch.cat([torch.ones_like(decay[:, :, :, :1]), decay], dim=3).movedim(3, 1)
-    states = affine_scan(decays, torch.cat([first, added], dim=3).movedim(3, 1)).movedim(1, 3)
-    return states[:, :, :, :-1], states[:, :, :, -1].flatten(1, 2)
+    if initial is None and added.shape[2] == 1:
+        return None, added.squeeze(2)
+    first = torch.zeros_like(added[:, :, 0]) if initial is None else initial
+    states = affine_scan(decay.transpose(1, 2), added.transpose(1, 2), initial).transpose(1, 2)
+    return torch.cat([first.unsqueeze(2), states[:, :, :-1]], dim=2), states[:, :, -1]

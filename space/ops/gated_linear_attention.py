@@ -43,10 +43,10 @@ def _segment(q: Tensor, k: Tensor, v: Tensor, g: Tensor, initial: Tensor | None)
     total = (g * LOG2_E).cumsum(3)
     end = total[:, :, :, -1:]
     added = (k * torch.exp2(end - total)).transpose(-1, -2) @ v
-    before, last = chunk_states(torch.exp2(end).transpose(-1, -2).unsqueeze(2), added.unsqueeze(2), initial)
+    before, last = chunk_states(torch.exp2(end).transpose(-1, -2), added, initial)
     y = _pairs(q, k, total) @ v
     if before is not None:
-        y = y + (q * torch.exp2(total)) @ before.squeeze(2)
+        y = y + (q * torch.exp2(total)) @ before
     y = y.flatten(2, 3)
     return (y[:, :, :length] if pad else y), last
 
