@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_divide
-from space.ops.channels import convolve_last, convolve_positions
+from space.ops.causal_conv import causal_conv
+from space.ops.channels import convolve_last
 from space.ops.delta_rule import gated_delta_rule
 from space.ops.gating import GatedRMSNorm, inverse_softplus_steps
 from space.shape import Shape
@@ -71,7 +72,7 @@ class GatedDeltaRule(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv, z, beta, dt = self.in_proj(x).split(self.splits, dim=-1)
-        return self.mix(convolve_positions(qkv, self.conv, self.before, 0), z, beta, dt, None)[0]
+        return self.mix(causal_conv(qkv, self.conv.weight), z, beta, dt, None)[0]
 
     def init_state(self, batch: int, length: int = 0) -> State:
         zeros = self.A_log.new_zeros

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_divide
-from space.ops.channels import convolve_last, convolve_positions
+from space.ops.causal_conv import causal_conv
+from space.ops.channels import convolve_last
 from space.ops.decay_attention import decay_attention
 from space.ops.gating import GatedRMSNorm, inverse_softplus_steps
 from space.shape import Shape
@@ -71,7 +72,7 @@ class Mamba2(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         z, u, dt = self.in_proj(x).split(self.splits, dim=-1)
-        return self.mix(convolve_positions(u, self.conv, self.before, 0), z, dt, None)[0]
+        return self.mix(causal_conv(u, self.conv.weight, self.conv.bias), z, dt, None)[0]
 
     def init_state(self, batch: int, length: int = 0) -> State:
         zeros = self.A_log.new_zeros
