@@ -189,7 +189,10 @@ def relative_matrix(table: Tensor, length: int, causal: bool) -> Tensor:
 
 
 def attention_sink_ratio(q: Tensor, k: Tensor, causal: bool = True) -> Tensor:
-    """Mean attention mass on the first key, a head: q, k [B, H, L, E] -> [H]. A uniform causal pattern gives H_L / L."""
+    """Mean attention mass on the first key, for every head: q, k [B, H, L, E] -> [H].
+
+    Uniform causal weights give (1 + 1/2 + .. + 1/L) / L.
+    """
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if causal:
         scores = scores.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))

@@ -21,11 +21,11 @@ from space.shape import Shape
 class KernelAttentionRPE(Block):
     """Linear attention with exp(b_(i - j)) on every pair. x [B, L, D] -> [B, L, D]; H heads of width E, M features.
 
-    y_i = sum_j c_(i-j) (f(q_i) . f(k_j)) v_j / sum_j c_(i-j) f(q_i) . f(k_j), c = exp(b), j <= i if causal. The sums over
-    j are Toeplitz products, so the cost is L log L M E. `random` features f(x) = exp(w x - |x|^2 / 2) / sqrt(M) estimate
-    exp(q . k) with fixed normal w; `elu` is elu(x) + 1. q and k are scaled to length one, which keeps training stable.
-    b starts at zero; distances beyond `max_distance` (or the built length) share the last entry. Decoding keeps f(k)
-    and v of every position. Luo et al. 2021, arXiv:2106.12566, section 3.
+    y_i = sum_j c_(i-j) (f(q_i) . f(k_j)) v_j / sum_j c_(i-j) f(q_i) . f(k_j), c = exp(b), j <= i if causal. The sums
+    over j are Toeplitz products, so the cost is L log L M E. `random` features f(x) = exp(w x - |x|^2 / 2) / sqrt(M)
+    estimate exp(q . k) with fixed normal w; `elu` is elu(x) + 1. q and k are scaled to length one, which keeps training
+    stable. b starts at zero; distances beyond `max_distance` (or the built length) share the last entry. Decoding keeps
+    f(k) and v of every position. Luo et al. 2021, arXiv:2106.12566, section 3.
     """
 
     class Options(BlockOptions):

@@ -17,7 +17,7 @@ from space.shape import Shape
 
 @block("latent_attention", role="mixer", layout="sequence", causal=True)
 class LatentAttention(Block):
-    """Multi-head latent attention. x [B, L, D] -> [B, L, D]; H heads, latent c of width R, one rotary key for all heads.
+    """Multi-head latent attention. x [B, L, D] -> [B, L, D]; H heads, latent c of width R, one rotary key for all.
 
     c = RMSNorm(x W_dkv) [B, L, R]; k_h = [c W_uk_h, rotate(x W_kr)], v_h = c W_uv_h, q_h = [q_h, rotate(q_h^r)] from x
     or from a latent of `q_rank`; y = concat_h(softmax(q_h k_h' / sqrt(E + E_r)) v_h) W_o. Decoding caches c and the
@@ -68,9 +68,8 @@ class LatentAttention(Block):
         self.rotary_base = options.rotary_base
         self.causal_mask = shape.causal if options.causal is None else options.causal
         queries = self.heads * (self.head_dim + self.rope_dim)
-        if options.q_rank is None:
-            self.q = nn.Linear(shape.dim, queries, bias=False)
-        else:
+        self.q: nn.Module = nn.Linear(shape.dim, queries, bias=False)
+        if options.q_rank is not None:
             down, up = nn.Linear(shape.dim, options.q_rank, bias=False), nn.Linear(options.q_rank, queries, bias=False)
             self.q = nn.Sequential(down, nn.RMSNorm(options.q_rank, eps=1e-6), up)
         self.kv_down = nn.Linear(shape.dim, options.kv_rank + options.rope_dim, bias=False)

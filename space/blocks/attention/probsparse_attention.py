@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -31,8 +32,8 @@ class ProbSparseAttention(Block):
         bias: bool = Field(True, description="bias on the projections")
 
     @classmethod
-    def check(cls, shape: Shape, options: BlockOptions) -> None:
-        must_divide("heads", options.heads, shape.dim, "dim")  # type: ignore[attr-defined]
+    def check(cls, shape: Shape, options: Any) -> None:
+        must_divide("heads", options.heads, shape.dim, "dim")
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()

@@ -44,7 +44,9 @@ class RelativeAttention(Block):
 
     class Options(BlockOptions):
         heads: int = Field(ge=1, le=1024, description="heads H")
-        position: Literal["alibi", "buckets", "learned"] = Field("alibi", description="how the bias depends on distance")
+        position: Literal["alibi", "buckets", "learned"] = Field(
+            "alibi", description="how the bias depends on distance"
+        )
         buckets: int = Field(32, ge=4, le=4096, description="ranges of distance, both directions together")
         max_distance: int = Field(128, ge=4, le=1_000_000, description="distance where the last range begins")
         causal: bool | None = Field(None, description="later positions are hidden; none: as the input asks")
@@ -66,7 +68,9 @@ class RelativeAttention(Block):
                 raise ShapeError(f"buckets must be a multiple of 4; got {options.buckets} ({ways})", "buckets")
             if options.max_distance <= options.buckets // 2:
                 way = f"try more than {options.buckets // 2}"
-                raise ShapeError(f"max_distance must exceed half the buckets; got {options.max_distance} ({way})", "max_distance")
+                raise ShapeError(
+                    f"max_distance must exceed half the buckets; got {options.max_distance} ({way})", "max_distance"
+                )
 
     range_of: Tensor
     slopes: Tensor

@@ -58,7 +58,9 @@ class SinkAttention(Block):
         must_divide("heads", options.heads, shape.dim, "dim")
         must_divide("kv_heads", options.kv_heads or 1, options.heads, "heads")
         if options.rotary and shape.dim // options.heads % 2:
-            raise ShapeError(f"rotary needs an even head width; got {shape.dim // options.heads} (change heads)", "heads")
+            raise ShapeError(
+                f"rotary needs an even head width; got {shape.dim // options.heads} (change heads)", "heads"
+            )
 
     angles: Tensor
 

@@ -15,9 +15,9 @@ from space.shape import Shape
 class IstaBlock(Block):
     """A step of iterative shrinkage in a square dictionary. x [B, L, D] or [B, D] -> the same shape, not negative.
 
-    y = ReLU(x + s W' (x - W x) - s t): one proximal gradient step for min |x - W y|^2 / 2 + t |y|_1, y >= 0, from y = x.
-    D^2 weights, no expansion. It holds its own skip path, so it stands in a `sequence`, outside a residual pair.
-    Yu et al. 2023, arXiv:2306.01129, section 2.4.
+    y = ReLU(x + s W' (x - W x) - s t): one proximal gradient step of min |x - W y|^2 / 2 + t |y|_1, y >= 0, from y = x.
+    D^2 weights, no expansion. It holds its own skip path, so it stands in a `sequence`, outside a residual pair. Yu et
+    al. 2023, arXiv:2306.01129, section 2.4.
     """
 
     class Options(BlockOptions):

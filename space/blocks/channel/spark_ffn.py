@@ -33,7 +33,9 @@ class SparkFFN(Block):
     class Options(BlockOptions):
         ratio: float = Field(4.0, gt=0, le=64, description="hidden width over D")
         active_ratio: float = Field(0.08, gt=0, le=1, description="share a of hidden units that is active, about")
-        predictor_rank: int | None = Field(None, ge=1, le=65536, description="input channels r that choose; none: D / 2")
+        predictor_rank: int | None = Field(
+            None, ge=1, le=65536, description="input channels r that choose; none: D / 2"
+        )
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:

@@ -17,9 +17,9 @@ from space.shape import Shape
 class DistilHalving(Block):
     """Convolution, ELU and maximum with stride. x [B, L, D] -> [B, ceil(L / stride), D].
 
-    y = maxpool(ELU(norm(conv(x)))): a circular convolution of `kernel` positions over all channels, batch norm, then the
-    maximum over 3 positions (one more than the stride) around every `stride`-th. Zhou et al. 2020, arXiv:2012.07436,
-    eq. 5.
+    y = maxpool(ELU(norm(conv(x)))): a circular convolution of `kernel` positions over all channels, batch norm, then
+    the maximum over 3 positions (one more than the stride) around every `stride`-th. Zhou et al. 2020,
+    arXiv:2012.07436, eq. 5.
     """
 
     class Options(BlockOptions):
