@@ -90,7 +90,7 @@ class InterleavedLatents(Block):
         for layer in self.local:
             h = layer(h)
         if self.latents is not None:
-            z = self.read(self.latents.expand(h.shape[0], -1, -1), h)
+            z = self.read(self.latents.repeat(h.shape[0], 1, 1), h)
             z = z.unflatten(0, (batch, -1)).flatten(1, 2)
             for layer in self.among:
                 z = layer(z)

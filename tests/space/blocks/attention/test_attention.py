@@ -8,10 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from costmodel.blocks import node_table
 from space.block import instantiate, parse_node
 from space.errors import ShapeError
 from tests.space.blocks.attention.witness import (
-    CAUSAL, PLAIN, built, join, macs, parameters, same, scores, seen, softmax_over, split,
+    CAUSAL,
+    PLAIN,
+    built,
+    join,
+    macs,
+    parameters,
+    same,
+    scores,
+    seen,
+    softmax_over,
+    split,
 )  # fmt: skip
 
 
@@ -50,16 +61,12 @@ def test_as_many_key_heads_as_heads_is_multi_head() -> None:
 
 @pytest.mark.paper("multi-query-attention")
 def test_a_decode_step_reads_a_cache_smaller_by_the_number_of_heads() -> None:
-    from costmodel import decode_table
+    def read(kv_heads: int, context: int) -> float:
+        node = {"attention": {"heads": 4, "kv_heads": kv_heads}}
+        return node_table(node, CAUSAL, "decode", batch=1, context=context)[0].total("bytes_read")
 
-    def cache_bytes(kv_heads: int) -> float:
-        tables = [
-            decode_table({"attention": {"heads": 4, "kv_heads": kv_heads}}, CAUSAL, batch=1, context=n)[0].total("bytes_read")
-            for n in (1000, 2000)
-        ]  # fmt: skip
-        return tables[1] - tables[0]
-
-    assert cache_bytes(1) < cache_bytes(4)
+    added = {g: read(g, 2000) - read(g, 1000) for g in (1, 4)}
+    assert added[4] > 2 * added[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from tests.space.blocks.attention.witness import CAUSAL, PLAIN, built, join, parameters, same, seen, softmax_over, split
 
-pytestmark = pytest.mark.paper("minimal-transformer")
 D = 8
 
 
+@pytest.mark.paper("minimal-transformer")
 @pytest.mark.parametrize(
     ("options", "count"),
     [
@@ -29,6 +29,7 @@ def test_parameters(options: dict, count: int) -> None:
     assert parameters({"minimal_attention": options}, PLAIN) == count
 
 
+@pytest.mark.paper("minimal-transformer")
 @pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
 @pytest.mark.parametrize("value", ["full", "collapsed", "none"])
 def test_written_formula(shape, value: str) -> None:
@@ -39,6 +40,7 @@ def test_written_formula(shape, value: str) -> None:
     same(block(x), y if value == "none" else F.linear(y, block.out.weight))
 
 
+@pytest.mark.paper("minimal-transformer")
 def test_symmetric_similarity() -> None:
     block, x = built({"minimal_attention": {"heads": 2, "symmetric": True}}, PLAIN)
     q, k, _ = block.split(x)
@@ -46,6 +48,7 @@ def test_symmetric_similarity() -> None:
     same(s, s.mT)
 
 
+@pytest.mark.paper("minimal-transformer")
 def test_one_merged_matrix_reproduces_separate_query_and_key() -> None:
     separate, x = built({"minimal_attention": {"collapsed_qk": False, "value": "full"}}, PLAIN)
     merged, _ = built({"minimal_attention": {"value": "full"}}, PLAIN)
@@ -57,6 +60,7 @@ def test_one_merged_matrix_reproduces_separate_query_and_key() -> None:
     same(merged(x), separate(x))
 
 
+@pytest.mark.paper("minimal-transformer")
 def test_with_value_and_separate_matrices_it_is_torch_attention() -> None:
     block, x = built({"minimal_attention": {"heads": 2, "collapsed_qk": False, "value": "full"}}, PLAIN)
     torchs = torch.nn.MultiheadAttention(8, 2, bias=False, batch_first=True, dtype=torch.float64)

@@ -8,12 +8,20 @@ import torch
 from space.block import instantiate
 from space.ops.attention import attention, attention_sink_ratio
 from tests.space.blocks.attention.witness import (
-    CAUSAL, PLAIN, built, join, macs, qkv_of, same, scores, seen, softmax_over,
+    CAUSAL,
+    PLAIN,
+    built,
+    join,
+    macs,
+    qkv_of,
+    same,
+    scores,
+    seen,
+    softmax_over,
 )  # fmt: skip
 
-pytestmark = pytest.mark.paper("survey-attention-sinks")
 
-
+@pytest.mark.paper("survey-attention-sinks")
 @pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
 def test_off_by_one_is_the_written_fraction(shape) -> None:
     block, x = built({"sink_attention": {"heads": 2, "registers": 0, "off_by_one": True}}, shape)
@@ -24,6 +32,7 @@ def test_off_by_one_is_the_written_fraction(shape) -> None:
     same(block(x), block.out(join(weights @ v)))
 
 
+@pytest.mark.paper("survey-attention-sinks")
 def test_off_by_one_can_look_at_nothing() -> None:
     block, x = built({"sink_attention": {"heads": 2, "registers": 0, "off_by_one": True}}, PLAIN)
     with torch.no_grad():
@@ -32,6 +41,7 @@ def test_off_by_one_can_look_at_nothing() -> None:
     same(block(x), block.out.bias.expand(2, 12, 8))
 
 
+@pytest.mark.paper("survey-attention-sinks")
 @pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_registers_are_keys_that_all_see(shape, kv_heads: int) -> None:
@@ -44,13 +54,17 @@ def test_registers_are_keys_that_all_see(shape, kv_heads: int) -> None:
     same(block(x), block.out(y * torch.sigmoid(block.gate(x))))
 
 
+@pytest.mark.paper("survey-attention-sinks")
 def test_registers_cost_as_many_more_keys() -> None:
     plain, more = (macs({"sink_attention": {"heads": 2, "registers": n}}, PLAIN) for n in (0, 5))
     assert more - plain == 2 * 12 * 5 * 8
 
 
+@pytest.mark.paper("survey-attention-sinks")
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("length", "window", "first", "prefix"), [(12, 3, 2, 0), (40, 5, 3, 2), (41, 4, 1, 0), (9, 8, 2, 1)])
+@pytest.mark.parametrize(
+    ("length", "window", "first", "prefix"), [(12, 3, 2, 0), (40, 5, 3, 2), (41, 4, 1, 0), (9, 8, 2, 1)]
+)
 def test_first_positions_stay_visible(causal: bool, length: int, window: int, first: int, prefix: int) -> None:
     torch.manual_seed(0)
     q = torch.randn(2, 4, length, 6, dtype=torch.float64)
@@ -68,11 +82,13 @@ def test_first_positions_stay_visible(causal: bool, length: int, window: int, fi
     assert visible_pairs(length, length, causal, window, first) == int(visible[:, prefix:].sum())
 
 
+@pytest.mark.paper("survey-attention-sinks")
 def test_cache_stops_at_the_window_and_the_first() -> None:
     block = instantiate({"sink_attention": {"heads": 2, "window": 5, "keep_first": 2}}, CAUSAL)
     assert block.init_state(1, 1000)["k"].shape[2] == 7
 
 
+@pytest.mark.paper("survey-attention-sinks")
 def test_sink_ratio_of_uniform_weights() -> None:
     q = torch.zeros(2, 3, 10, 4)
     same(attention_sink_ratio(q, q, causal=False), torch.full((3,), 0.1), 1e-6)

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.space.blocks.attention.witness import CAUSAL, PLAIN, built, join, parameters, qkv_of, same, scores, seen, softmax_over
-
-pytestmark = pytest.mark.paper("urpe")
+from tests.space.blocks.attention.witness import (
+    CAUSAL,
+    PLAIN,
+    built,
+    join,
+    parameters,
+    qkv_of,
+    same,
+    scores,
+    seen,
+    softmax_over,
+)
 
 
 def by_distance(table: torch.Tensor, causal: bool) -> torch.Tensor:
@@ -19,6 +28,7 @@ def by_distance(table: torch.Tensor, causal: bool) -> torch.Tensor:
     return matrix
 
 
+@pytest.mark.paper("urpe")
 @pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
 def test_written_formula(shape) -> None:
     block, x = built({"urpe_attention": {"heads": 2, "relative_bias": True}}, shape)
@@ -29,6 +39,7 @@ def test_written_formula(shape) -> None:
     same(block(x), block.out(join(weights @ v)))
 
 
+@pytest.mark.paper("urpe")
 def test_a_multiplier_of_ones_is_plain_attention() -> None:
     block, x = built({"urpe_attention": {"heads": 2}}, PLAIN)
     plain, _ = built({"attention": {"heads": 2}}, PLAIN)
@@ -39,12 +50,14 @@ def test_a_multiplier_of_ones_is_plain_attention() -> None:
     same(block(x), plain(x))
 
 
+@pytest.mark.paper("urpe")
 def test_parameters_by_distance() -> None:
     plain = parameters({"attention": {"heads": 2}}, PLAIN)
     assert parameters({"urpe_attention": {"heads": 2}}, PLAIN) == plain + 2 * (2 * 12 - 1)
     assert parameters({"urpe_attention": {"heads": 2, "relative_bias": True}}, PLAIN) == plain + 4 * (2 * 12 - 1)
 
 
+@pytest.mark.paper("urpe")
 def test_equal_inputs_get_outputs_that_depend_on_position() -> None:
     x = torch.randn(1, 1, 8, dtype=torch.float64).expand(1, 12, 8)
     block, _ = built({"urpe_attention": {"heads": 2}}, PLAIN)
