@@ -22,7 +22,7 @@ def fixed_regions(q: Tensor, k: Tensor, v: Tensor, size: int, causal: bool) -> T
     q, k, v = (t.unflatten(2, (-1, size)) for t in (q, k, v))
     blocks = q.shape[2]
     key, value = region_summary(q, k, v)
-    far = _scores(q.flatten(2, 3), key).unflatten(2, (blocks, size))
+    far = scaled_scores(q.flatten(2, 3), key).unflatten(2, (blocks, size))
     index = torch.arange(blocks, device=q.device)
     hidden = index[:, None] <= index if causal else index[:, None] == index
     far = far.masked_fill(hidden[:, None], -math.inf)
@@ -74,47 +74,52 @@ def axial_regions(q: Tensor, k: Tensor, v: Tensor, size: int, causal: bool) -> T
     else:
         query = q_columns.amax(3, keepdim=True).expand_as(q_columns)
         itself = torch.eye(rows, dtype=torch.bool, device=q.device)
-        scores = _scores(query, k_columns)
+        scores = scaled_scores(query, k_columns)
         value = scores.masked_fill(itself, -math.inf).softmax(-1) @ v_columns
         key = k_columns.amax(3, keepdim=True).expand_as(k_columns)
     key, value = key.transpose(2, 3), value.transpose(2, 3)
-    far = _scores(q, key)
+    far = scaled_scores(q, key)
     if causal:
         far = far.masked_fill(torch.arange(rows, device=q.device)[:, None, None] == 0, -math.inf)
     near, far = torch.cat([near, far], dim=-1).softmax(-1).split([size, size], dim=-1)
     return (near @ v + far @ value).flatten(2, 3)
 
 
-def last_position(q: Tensor, k: Tensor, v: Tensor, size: int, pattern: str) -> Tensor:
-    """What the last position of the causal forms gives, from all q, k, v [B, H, t, E] -> [B, H, 1, E]."""
-    done = (q.shape[2] - 1) // size * size
-    past = [t[:, :, :done] for t in (q, k, v)]
-    keys, values = [k[:, :, done:]], [v[:, :, done:]]
-    summaries = []
+def region_count(blocks: int, size: int, pattern: str) -> int:
+    """How many regions stand before a position with so many whole blocks before its own."""
+    if pattern == "fixed":
+        return blocks
+    return bin(blocks).count("1") if pattern == "logsparse" else size * min(blocks, 1)
+
+
+def next_regions(
+    q: Tensor, k: Tensor, v: Tensor, key: Tensor, value: Tensor, size: int, pattern: str
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of the regions once another block is whole.
+
+    q, k, v [B, H, blocks * size, E] hold all positions, of `fixed` those of the last block; key, value [B, H, n, E].
+    """
+    if pattern == "axial":
+        return region_summary(*(t.unflatten(2, (-1, size)).transpose(2, 3) for t in (q, k, v)))
+    merged = 0
     if pattern == "logsparse":
-        start, blocks = 0, done // size
-        for bit in range(blocks.bit_length() - 1, -1, -1):
-            if blocks >> bit & 1:
-                part = slice(start, start + (size << bit))
-                key, value = region_summary(*(t[:, :, part] for t in past))
-                summaries.append((key.unsqueeze(2), value.unsqueeze(2)))
-                start = part.stop
-    elif done:
-        laid = [t.unflatten(2, (-1, size)) for t in past]
-        summaries.append(region_summary(*(laid if pattern == "fixed" else [t.transpose(2, 3) for t in laid])))
-    for key, value in summaries:
-        keys.append(key)
-        values.append(value)
-    weights = _scores(q[:, :, -1:], torch.cat(keys, dim=2)).softmax(-1)
-    return weights @ torch.cat(values, dim=2)
+        # As in a binary counter: the new block and the regions of 1, 2, 4 .. blocks right before it become one.
+        blocks = q.shape[2] // size
+        merged = (blocks & -blocks).bit_length() - 1
+    span = size << merged
+    new = region_summary(*(t[:, :, -span:] for t in (q, k, v)))
+    kept = key.shape[2] - merged
+    key, value = (torch.cat([t[:, :, :kept], n.unsqueeze(2)], dim=2) for t, n in zip((key, value), new, strict=True))
+    return key, value
 
 
-def _scores(q: Tensor, k: Tensor) -> Tensor:
+def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
+    """q k' / sqrt(E)."""
     return q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
 
 
 def _own(q: Tensor, k: Tensor, causal: bool) -> Tensor:
-    scores = _scores(q, k)
+    scores = scaled_scores(q, k)
     if not causal:
         return scores
     size = q.shape[-2]

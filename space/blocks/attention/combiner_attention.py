@@ -13,7 +13,14 @@ from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_decode, must_divide
 from space.errors import ShapeError
 from space.ops.attention import merge_heads, split_heads
-from space.ops.combiner import axial_regions, fixed_regions, last_position, logsparse_regions
+from space.ops.combiner import (
+    axial_regions,
+    fixed_regions,
+    logsparse_regions,
+    next_regions,
+    region_count,
+    scaled_scores,
+)
 from space.shape import Shape
 
 
@@ -24,9 +31,10 @@ class CombinerAttention(Block):
     y_i = sum_(j in block) p_ij v_j + sum_r p_ir sum_(j in r) p_rj v_j: one softmax over the keys of the own block of S
     positions and the regions' keys (the maximum of their k), and within a region one of its own query (the maximum of
     its q). Own block and regions part all positions (if causal: those up to i), so every pair is connected. `fixed`: a
-    region is another block, cost L (S + L / S); `logsparse`: the sibling at each level of a binary tree of blocks,
-    L (S + log(L / S)); `axial`: a column of rows of S, L (S + L / S). Without causality L must fill the pattern.
-    Decoding keeps q, k and v of all positions. Ren et al. 2021, arXiv:2107.05768, section 3.
+    region is another block, cost L (S + L / S); `logsparse`: the sibling at each level of a binary tree of blocks, L (S
+    + log(L / S)); `axial`: a column of rows of S, L (S + L / S). Without causality L must fill the pattern. Decoding
+    keeps one key and value a region, and q, k and v of the own block (`fixed`) or of all positions. Ren et al. 2021,
+    arXiv:2107.05768, section 3.
     """
 
     class Options(BlockOptions):
@@ -81,10 +89,20 @@ class CombinerAttention(Block):
 
     def init_state(self, batch: int, length: int = 0) -> State:
         must_decode(self.kind, self.causal_mask)
-        width = self.out.weight.shape[0] // self.heads
-        return {"qkv": self.out.weight.new_zeros(batch, 3 * self.heads, length, width)}
+        new, width = self.out.weight.new_zeros, self.out.weight.shape[0] // self.heads
+        kept = length % self.size if self.pattern == "fixed" else length
+        regions = new(batch, self.heads, region_count(length // self.size, self.size, self.pattern), width)
+        cache = new(batch, 3 * self.heads, kept, width)
+        return {"qkv": cache, "key": regions, "value": regions.clone(), "position": length}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        key, value, behind = state["key"], state["value"], state["position"] + 1
         cache = torch.cat([state["qkv"], split_heads(self.qkv(x), 3 * self.heads)], dim=2)
         q, k, v = cache.chunk(3, dim=1)
-        return self.out(merge_heads(last_position(q, k, v, self.size, self.pattern))), {"qkv": cache}
+        own = (behind - 1) % self.size + 1
+        weights = scaled_scores(q[:, :, -1:], torch.cat([k[:, :, -own:], key], dim=2)).softmax(-1)
+        y = weights @ torch.cat([v[:, :, -own:], value], dim=2)
+        if own == self.size:
+            key, value = next_regions(q, k, v, key, value, self.size, self.pattern)
+            cache = cache[:, :, :0] if self.pattern == "fixed" else cache
+        return self.out(merge_heads(y)), {"qkv": cache, "key": key, "value": value, "position": behind}
