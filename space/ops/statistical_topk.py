@@ -23,7 +23,7 @@ def tail_quantile(share: float) -> float:
 def statistical_topk(x: Tensor, share: float) -> Tensor:
     """max(x - mean - z std, 0) over the last axis, z the tail quantile of `share`; x itself for a share of 1.
 
-    Keeps k = share * n of n entries on average where they are normal. You et al. 2025, arXiv:2506.06644, section 3.
+    Keeps k = share * n of n entries on average where they are normal. You et al. 2025, arXiv:2506.06644.
     """
     if share >= 1:
         return x

@@ -26,7 +26,7 @@ class EstimatedSparseAttention(Block):
     runs over the keys of the k / ceil(L / W) bins with the largest A: y = m y_kept + (1 - m) mean(v), m the mass of A
     on the kept bins, which is how the estimator learns. Causal: bins that begin later are hidden, and the mean is over
     the past. With k >= L no estimator is built: dense attention. Cost L (W + k) D; decoding caches k, v and the
-    constant state of the linear attention. Lee et al. 2023, arXiv:2310.01777, section 3 (which distils A from a dense
+    constant state of the linear attention. Lee et al. 2023, arXiv:2310.01777 (which distils A from a dense
     teacher).
     """
 

@@ -51,7 +51,7 @@ class InterleavedLatents(Block):
     their group, mix with all m L / n latents in `global_depth` layers, and are read by the group's positions. A layer
     is h + Attention(norm h), then h + MLP(norm h). The output is the change h - x, so that a residual around it gives
     h. n and m are two at least: a softmax over one has nothing to weigh. Scores cost L n + (m L / n)^2, least at n
-    about L^(1/3): L^(4/3). Chen & Li 2023, arXiv:2305.12689, section 3.
+    about L^(1/3): L^(4/3). Chen & Li 2023, arXiv:2305.12689.
     """
 
     example: ClassVar[dict[str, Any]] = {"heads": 2, "group_size": 4, "latents_per_group": 2}

@@ -25,7 +25,7 @@ class SparkAttention(Block):
     y = concat_h((softmax(p) * softplus(s)) v) W_o over the keys with p > mean(p) + std(p) Q(k / n), Q the upper
     quantile of the normal distribution and n the visible keys: p = q k' / sqrt(r) over the first r channels of a head,
     s = q k' / sqrt(E - r) over the others, which only the kept keys need. No parameters beyond those of `attention`.
-    You et al. 2025, arXiv:2506.06644, section 2 (k = 256); the largest p of a row is kept in any case.
+    You et al. 2025, arXiv:2506.06644 (k = 256); the largest p of a row is kept in any case.
     """
 
     example: ClassVar[dict[str, Any]] = {"heads": 2, "keys": 3}

@@ -21,7 +21,7 @@ class UrpeAttention(Block):
     y = concat_h((softmax(q k' / sqrt(E) + B) * C) v) W_o, C_ij = c_(i - j) with 2L - 1 numbers a head (L where causal)
     that start at one, and B_ij = b_(i - j) likewise, from zero, with `relative_bias`. Rows need not sum to one, so that
     positions show even where all inputs are equal. Past the built length, c and b keep their last entry.
-    Luo et al. 2022, arXiv:2205.13401, eq. 9.
+    Luo et al. 2022, arXiv:2205.13401, eq. 8.
     """
 
     class Options(BlockOptions):

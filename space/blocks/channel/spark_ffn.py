@@ -27,7 +27,7 @@ class SparkFFN(Block):
     y = W_3 (GELU(topk(W_1 x_(1..r))) * W_2 x_(r+1..D)), N = ratio D: topk(u) = max(u - mean(u) - std(u) Q(a), 0), Q the
     upper quantile of the normal distribution, leaves about a N units, a = `active_ratio`. Its 2 N D weights are those
     of a plain network; of W_2 and W_3 the active rows are needed only. a = 1 is the dense gated network.
-    You et al. 2025, arXiv:2506.06644, section 2 (a = 0.08); no biases.
+    You et al. 2025, arXiv:2506.06644 (a = 0.08); no biases.
     """
 
     class Options(BlockOptions):

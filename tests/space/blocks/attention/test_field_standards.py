@@ -152,3 +152,30 @@ def test_buckets_of_t5() -> None:
     assert distance_bucket(distance, 32, 128).tolist() == one_way
     each_way = [0, 1, 7, 8, 8, 9, 10, 10, 11, 12, 13, 14, 14, 15, 15, 15]
     assert distance_bucket(distance, 16, 128).tolist() == each_way
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"attention": {"heads": 2, "rotary": True, "rotary_share": 0.5}},
+        {"sink_attention": {"heads": 2, "rotary": True, "window": 5, "keep_first": 1, "off_by_one": True}},
+        {"differential_attention": {"heads": 2, "rotary": True}},
+        {"latent_attention": {"heads": 2, "kv_rank": 4, "rope_dim": 4}},
+        {"relative_attention": {"heads": 2}},
+        {"relative_attention": {"heads": 2, "position": "buckets", "buckets": 8, "max_distance": 16}},
+        {"combiner_attention": {"heads": 2, "block": 4, "pattern": "logsparse"}},
+        {"spark_attention": {"heads": 2, "keys": 4}},
+    ],
+    ids=lambda node: next(iter(node)),
+)
+def test_decoding_past_the_built_length(node: dict) -> None:
+    block, _ = built(node, CAUSAL)
+    longer = instantiate(node, CAUSAL.with_(length=30)).double().eval()
+    longer.load_state_dict(block.state_dict())
+    x = torch.randn(2, 30, 8, dtype=torch.float64)
+    state = block.init_state(2)
+    steps = []
+    for t in range(30):
+        y, state = block.step(x[:, t : t + 1], state)
+        steps.append(y)
+    same(torch.cat(steps, 1), longer(x), 1e-6)
