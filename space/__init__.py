@@ -21,6 +21,7 @@ _EXPORTS = {
     "parse_node": "block",
     "walk_nodes": "block",
     "all_blocks": "registry",
+    "grow_tokens": "grow",
     "load_plugin": "registry",
     "papers": "paper_index",
     "shipped_file": "shipped",
