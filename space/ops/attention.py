@@ -63,7 +63,7 @@ def attention(
     length = q.shape[2]
     reach = length if window is None else window - 1 if causal else window // 2
     if 2 * (reach + 1) < length:
-        return _blockwise(q, k, v, causal, reach, first, prefix)
+        return _blockwise(q, k, v, causal, reach, min(first, length), prefix)
     distance = _distance(length, prefix + length, -prefix, q.device)
     key = torch.arange(prefix + length, device=q.device)
     mask = (distance.abs() <= reach) | (key < prefix + first)

@@ -58,7 +58,7 @@ def test_local_scores_cost_the_square_of_each_group() -> None:
 
 @pytest.mark.paper("fit")
 def test_the_best_group_grows_with_the_cube_root() -> None:
-    """Scores 2 D (L n + (m L / n)^2 + 2 m L), m = 2: least near n = (2 m^2 L)^(1/3), so 8 times the length doubles it."""
+    """Scores 2 D (L n + (m L / n)^2 + 2 m L): least near n = (2 m^2 L)^(1/3), so 8 times the length doubles it."""
 
     def best(length: int) -> int:
         def cost(size: int) -> float:

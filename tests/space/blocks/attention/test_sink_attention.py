@@ -63,7 +63,7 @@ def test_registers_cost_as_many_more_keys() -> None:
 @pytest.mark.paper("survey-attention-sinks")
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(
-    ("length", "window", "first", "prefix"), [(12, 3, 2, 0), (40, 5, 3, 2), (41, 4, 1, 0), (9, 8, 2, 1)]
+    ("length", "window", "first", "prefix"), [(12, 3, 2, 0), (40, 5, 3, 2), (41, 4, 1, 0), (9, 8, 2, 1), (12, 2, 20, 1)]
 )
 def test_first_positions_stay_visible(causal: bool, length: int, window: int, first: int, prefix: int) -> None:
     torch.manual_seed(0)
