@@ -29,7 +29,9 @@ class NestedFFN(Block):
 
     class Options(BlockOptions):
         ratios: list[float] = Field([0.5, 1.0, 2.0, 4.0], description="hidden width over D of each granularity, rising")
-        extract: int | None = Field(None, ge=0, le=63, description="the one granularity that is built; none: all, nested")
+        extract: int | None = Field(
+            None, ge=0, le=63, description="the one granularity that is built; none: all, nested"
+        )
         activation: Literal["gelu", "relu", "silu"] = Field("gelu", description="between the two maps")
         bias: bool = Field(True, description="bias on both maps")
 
@@ -65,5 +67,9 @@ class NestedFFN(Block):
     def extracted_state(self, granularity: int) -> dict[str, Tensor]:
         """State of the block built with `extract: granularity`, from this full one."""
         hidden = self.widths[granularity]
-        cut = {"expand.weight": slice(hidden), "expand.bias": slice(hidden), "project.weight": (slice(None), slice(hidden))}
+        cut = {
+            "expand.weight": slice(hidden),
+            "expand.bias": slice(hidden),
+            "project.weight": (slice(None), slice(hidden)),
+        }
         return {name: tensor[cut[name]] if name in cut else tensor for name, tensor in self.state_dict().items()}

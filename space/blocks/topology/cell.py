@@ -30,7 +30,9 @@ class Cell(Block):
     """
 
     shorthand = "edges"
-    example: ClassVar[Mapping[str, Any]] = {"edges": [{"mlp": {"ratio": 1.0}}, {"identity": {}}, {"mlp": {"ratio": 1.0}}]}
+    example: ClassVar[Mapping[str, Any]] = {
+        "edges": [{"mlp": {"ratio": 1.0}}, {"identity": {}}, {"mlp": {"ratio": 1.0}}]
+    }
 
     class Options(BlockOptions):
         edges: list[BlockSlot] = Field(description="operations of the edges into node 1, into node 2, ...")

@@ -86,7 +86,9 @@ class Hourglass(Block):
         if k == 1:
             return {"inner": inner}
         must_decode(self.kind, self.causal_groups)
-        zeros = torch.zeros(batch, k - 1, dim) if self.shorten is None else self.shorten.weight.new_zeros(batch, k - 1, dim)
+        zeros = (
+            torch.zeros(batch, k - 1, dim) if self.shorten is None else self.shorten.weight.new_zeros(batch, k - 1, dim)
+        )
         return {"inner": inner, "tail": zeros, "held": zeros[:, :1].expand(-1, k, -1).clone(), "position": length}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -35,7 +35,9 @@ class ModalitySplit(Block):
         heads: int = Field(ge=1, le=1024, description="attention heads H")
         bias: bool = Field(True, description="bias on the attention's projections")
         norm: NormSlot = Field({"rms_norm": {}}, description="norm before each half, one a modality")
-        channel: ChannelSlot = Field({"identity": {}}, description="channel block, one a modality; identity: no second half")
+        channel: ChannelSlot = Field(
+            {"identity": {}}, description="channel block, one a modality; identity: no second half"
+        )
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

@@ -165,7 +165,9 @@ def fusion_points(points: list[int], stages: int, sides: int) -> list[int]:
 
 def _agree(name: str, width: int, shape: Shape, stage: int) -> None:
     if shape.layout != "grid" or shape.dim != width:
-        raise ShapeError(f"{name}[{stage}] must be the width of a grid that stage {stage} gives; it gives {shape}", name)
+        raise ShapeError(
+            f"{name}[{stage}] must be the width of a grid that stage {stage} gives; it gives {shape}", name
+        )
 
 
 def _sizes_fit(main: Shape, side: Shape) -> None:

@@ -27,12 +27,19 @@ class RecursiveBlock(Block):
     slices by a random order where this takes a fixed one).
     """
 
-    example: ClassVar[Mapping[str, Any]] = {"heads": 2, "loops": 3, "groups": [3, 2], "channel": {"mlp": {"ratio": 2.0}}}
+    example: ClassVar[Mapping[str, Any]] = {
+        "heads": 2,
+        "loops": 3,
+        "groups": [3, 2],
+        "channel": {"mlp": {"ratio": 2.0}},
+    }
 
     class Options(BlockOptions):
         heads: int = Field(ge=1, le=1024, description="attention heads H")
         loops: int = Field(2, ge=1, le=256, description="passes")
-        groups: list[int] = Field([1], description="slices of the sequence in each pass, cycled; 1: all positions at once")
+        groups: list[int] = Field(
+            [1], description="slices of the sequence in each pass, cycled; 1: all positions at once"
+        )
         channel: ChannelSlot = Field({"mlp": {}}, description="channel block, shared by all passes")
         between: ChannelSlot = Field(
             {"mlp": {"ratio": 1.0}}, description="non-shared block after each pass; identity: none"

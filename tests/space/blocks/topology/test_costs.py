@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from costmodel import node_table
 from space.shape import Shape
 from tests.space.blocks.topology.whole import assert_composed_equals_traced
 
@@ -62,3 +63,11 @@ def test_composed_tables(node, shape) -> None:
 )
 def test_composed_tables_of_loops(node, shape) -> None:
     assert_composed_equals_traced(node, shape, again=True)
+
+
+def test_a_child_that_sees_fewer_positions_keeps_the_state_of_those() -> None:
+    node = {"hourglass": {"factor": 4, "inner": LAYER}}
+    inner = [node_table(LAYER, SERIES, "decode", 1, context)[1].state_bytes for context in (16, 64)]
+    held = node_table(node, SERIES, "decode", 1, 64)[1].state_bytes
+    assert held == inner[0] + (3 + 4) * 32 * 4
+    assert inner[1] == 4 * inner[0]
