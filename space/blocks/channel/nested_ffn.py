@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -38,7 +39,7 @@ class NestedFFN(Block):
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         ratios = options.ratios
-        if not ratios or ratios[0] <= 0 or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
+        if not ratios or ratios[0] <= 0 or any(a >= b for a, b in itertools.pairwise(ratios)):
             raise ShapeError(f"ratios must be positive and rise; got {ratios} (try [0.5, 1.0, 2.0, 4.0])", "ratios")
         if options.extract is not None and options.extract >= len(ratios):
             told = f"extract must be a granularity from 0 to {len(ratios) - 1}; got {options.extract}"

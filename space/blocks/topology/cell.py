@@ -19,7 +19,7 @@ from space.shape import Shape
 _MOST_RELABELLED = 6
 
 
-@block("cell", role="topology", layout=("grid", "sequence", "vector"), paper="cell")
+@block("cell", role="topology", layout=("grid", "sequence", "vector"))
 class Cell(Block):
     """A directed acyclic graph with an operation on every edge. Any shape -> the same shape.
 
