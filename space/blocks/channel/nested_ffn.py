@@ -51,9 +51,9 @@ class NestedFFN(Block):
         self.widths = every if options.extract is None else [every[options.extract]]
         self.granularity = len(self.widths) - 1
         self.on_grid = shape.layout == "grid"
-        self.expand = channel_map(shape.layout, shape.dim, self.widths[-1], options.bias)
+        self.expand: Any = channel_map(shape.layout, shape.dim, self.widths[-1], options.bias)
         self.activation = make_activation(options.activation)
-        self.project = channel_map(shape.layout, self.widths[-1], shape.dim, options.bias)
+        self.project: Any = channel_map(shape.layout, self.widths[-1], shape.dim, options.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.widths[self.granularity]

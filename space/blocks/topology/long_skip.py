@@ -57,7 +57,7 @@ class LongSkip(Block):
         return self.joins[place](torch.cat([z, skip], dim=self.axis)) if len(self.joins) else z + skip
 
     def forward(self, x: Tensor) -> Tensor:
-        skips = []
+        skips: list[Tensor] = []
         for i, inner in enumerate(self.blocks):
             if i > self.pairs:
                 x = self.join(i - self.pairs - 1, x, skips.pop())
@@ -67,7 +67,7 @@ class LongSkip(Block):
         return x
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        skips = []
+        skips: list[Tensor] = []
         for i, (name, inner) in enumerate(self.block_children.items()):
             if i > self.pairs:
                 x = self.join(i - self.pairs - 1, x, skips.pop())

@@ -73,8 +73,10 @@ class ModalitySplit(Block):
         many = range(options.modalities)
         self.qkv = nn.ModuleList([nn.Linear(shape.dim, 3 * shape.dim, bias=options.bias) for _ in many])
         self.out = nn.ModuleList([nn.Linear(shape.dim, shape.dim, bias=options.bias) for _ in many])
-        for name in ("mixer_norm", "channel_norm", "channel"):
-            self.add_module(name, nn.ModuleList([children[f"{name}_{m}"] for m in many if f"{name}_{m}" in children]))
+        self.mixer_norm = nn.ModuleList([children[f"mixer_norm_{m}"] for m in many])
+        halves = many if "channel_0" in children else range(0)
+        self.channel_norm = nn.ModuleList([children[f"channel_norm_{m}"] for m in halves])
+        self.channel = nn.ModuleList([children[f"channel_{m}"] for m in halves])
         for m, positions in enumerate(modality_positions(shape.length, options.spans, options.modalities)):
             self.register_buffer(f"places_{m}", torch.tensor(positions, dtype=torch.int64), persistent=False)
 
@@ -112,8 +114,8 @@ class ModalitySplit(Block):
     def init_state(self, batch: int, length: int = 0) -> State:
         must_decode(self.kind, self.causal_mask)
         counts = [len(p) for p in modality_positions(length, self.spans, self.modalities)]
-        width = self.out[0].in_features // self.heads
-        cache = self.out[0].weight.new_zeros(batch, self.heads, length, width)
+        weight = next(self.out.parameters())
+        cache = weight.new_zeros(batch, self.heads, length, weight.shape[1] // self.heads)
         own = {name: inner.init_state(batch, counts[_of(name)]) for name, inner in self.block_children.items()}
         return own | {"k": cache, "v": cache.clone(), "position": length}
 
