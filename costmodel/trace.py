@@ -297,7 +297,8 @@ class Recorder(TorchDispatchMode):
         stated = counts(*args, **kwargs) if counts is not None else {}
         sums = region.sums | {k: float(v) for k, v in stated.items()}
         if "macs" in stated or "macs_executed" in stated:
-            sums["macs_executed"] = stated.get("macs_executed", sums["macs"]) * executed_share()
+            ran = stated["macs_executed"] if "macs_executed" in stated else sums["macs"]
+            sums["macs_executed"] = ran * executed_share()
         return sums
 
     def _summarise(self, region: Region) -> None:

@@ -18,6 +18,16 @@ def make_activation(name: str) -> nn.Module:
     return table[name]()
 
 
+def channels_last(x: Tensor, layout: str) -> Tensor:
+    """[B, ..., D] from a sequence, a vector (both as they are) or a grid [B, D, H, W] -> [B, H, W, D]."""
+    return x.movedim(1, -1).contiguous() if layout == "grid" else x
+
+
+def channels_back(x: Tensor, layout: str) -> Tensor:
+    """The way back from `channels_last`."""
+    return x.movedim(-1, 1).contiguous() if layout == "grid" else x
+
+
 def make_norm(name: str, width: int) -> nn.Module:
     """The norm over the last axis of a name: none, layer_norm or rms_norm."""
     if name == "none":
