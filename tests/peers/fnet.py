@@ -1,6 +1,6 @@
 """FNet-base against `transformers`: the same weights, the same output. Run where transformers is installed:
 
-    PYTHONPATH=. python tests/peers/fnet.py
+PYTHONPATH=. python tests/peers/fnet.py
 """
 
 from __future__ import annotations
