@@ -28,12 +28,19 @@ def preset(name: str) -> Block:
 _STAND_INS = torch.library.Library("torchvision", "FRAGMENT")
 
 
-def timm_model(kind: str) -> nn.Module:
-    """A timm model, random weights, made by `shaken`."""
-    # A torchvision built for another torch stops at its own operators, which no model here uses: names are enough.
+def importable() -> None:
+    """Let timm be imported beside a torchvision built for another torch.
+
+    That one stops at its own operators, which no model here uses: their names are enough.
+    """
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
             _STAND_INS.define(f"{name}(Tensor boxes, Tensor scores, float limit) -> Tensor")
+
+
+def timm_model(kind: str) -> nn.Module:
+    """A timm model, random weights, made by `shaken`."""
+    importable()
     import timm
 
     return shaken(timm.create_model(kind))

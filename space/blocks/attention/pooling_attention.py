@@ -22,8 +22,8 @@ class PoolingAttention(Block):
 
     q, k, v = pool(x W_q), pool(x W_k), pool(x W_v), each head's grid pooled with a stride; y = concat_h(softmax(q k' /
     sqrt(E) + q . (r_y + r_x)) v + q) W_o. A query stride s leaves H W / s^2 positions. r_y, r_x: learned vectors per
-    offset of rows and of columns (`position`); `+ q`: `residual`. A pool of kernel 1 and stride 1 is left out. Fan et al.
-    2021, arXiv:2104.11227, section 3.1; Li et al. 2021, arXiv:2112.01526, section 4.1 (positions, residual).
+    offset of rows and of columns (`position`); `+ q`: `residual`. A pool of kernel 1 and stride 1 is left out. Fan et
+    al. 2021, arXiv:2104.11227, section 3.1; Li et al. 2021, arXiv:2112.01526, section 4.1 (positions, residual).
     """
 
     example: ClassVar[dict[str, Any]] = {"heads": 2, "q_stride": 2, "kv_stride": 2}
