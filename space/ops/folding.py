@@ -10,8 +10,8 @@ from torch import Tensor, nn
 def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Linear, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of one convolution (or linear map) equal in eval mode to `norm(conv(x))`.
 
-    W'_o = W_o g_o / sqrt(v_o + eps), b'_o = (b_o - m_o) g_o / sqrt(v_o + eps) + beta_o. A `norm` that isn't a batch norm
-    counts as the identity. Jacob et al. 2017, arXiv:1712.05877, section 3.2.
+    W'_o = W_o g_o / sqrt(v_o + eps), b'_o = (b_o - m_o) g_o / sqrt(v_o + eps) + beta_o. A `norm` that isn't a batch
+    norm counts as the identity. Jacob et al. 2017, arXiv:1712.05877, section 3.2.
     """
     weight: Tensor = conv.weight
     bias: Tensor = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias

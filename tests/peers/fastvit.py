@@ -1,8 +1,8 @@
 """Convolutional presets against timm: the peer's weights, copied by a map of names, give the peer's outputs.
 
 Runs where timm is installed: `PYTHONPATH=. python tests/peers/fastvit.py [PRESET ...]`. Weights are random, weights and
-running statistics moved off their special starts; everything is float64. Prints the relative error of each preset, as it
-is and deployed, and fails above 1e-5.
+running statistics moved off their special starts; everything is float64. Prints the relative error of each preset,
+as it is and deployed, and fails above 1e-5.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class BiasedMHSA(Block):
     """Multi-head attention with one bias a head and offset. x [B, H W, D] of a grid -> the same shape.
 
     y = concat_h(softmax(q_h k_h' / sqrt(E) + b_h[|dy|, |dx|]) v_h) W_o; q, k of width E, v of width `value_ratio` E.
-    Graham et al. 2021, arXiv:2104.01136, section 4.3 (the bias); Li et al. 2022, arXiv:2206.01191, eq. 4.
+    Graham et al. 2021, arXiv:2104.01136 (the bias); Li et al. 2022, arXiv:2206.01191.
     """
 
     class Options(BlockOptions):

@@ -17,8 +17,8 @@ from space.shape import Shape
 class ConditionalPositionalEncoding(Block):
     """Position encoding made of the input itself. x [B, D, H, W] -> the same shape.
 
-    y = x + k * x + b, one K x K kernel a channel; zeros beyond the border tell where a position is. Deployed the skip is
-    inside the kernel. Chu et al. 2021, arXiv:2102.10882; folded as in arXiv:2303.14189.
+    y = x + k * x + b, one K x K kernel a channel; zeros beyond the border tell where a position is. Deployed the skip
+    is inside the kernel. Chu et al. 2021, arXiv:2102.10882; folded as in arXiv:2303.14189.
     """
 
     class Options(BlockOptions):

@@ -20,9 +20,9 @@ class ConvFFN(Block):
     """Depthwise convolution, norm, two channel maps. x [B, D, H, W] -> the same shape.
 
     y = W_2 act(W_1 N(k * x)), one K x K kernel a channel, N batch norm, hidden width ratio D; no skip. `small_kernel`
-    trains a second kernel with its norm beside k. Deployed, k holds norm and branches, unless `keep_norm` leaves its norm
-    apart as FastViT's released code does. Vasu et al. 2023,
-    arXiv:2303.14189, section 3.2.2; kernel 7 and ratio 3 with a branch is FFNet's (Yun et al. 2024, arXiv:2406.02021).
+    trains a second kernel with its norm beside k. Deployed, k holds norm and branches, unless `keep_norm` leaves its
+    norm apart as FastViT's released code does. Vasu et al. 2023, arXiv:2303.14189; kernel 7 and ratio 3
+    with a branch is FFNet's (Yun et al. 2024, arXiv:2406.02021).
     """
 
     class Options(BlockOptions):

@@ -17,8 +17,8 @@ from space.shape import Shape
 class ConvNeXt(Block):
     """Large depthwise kernel, layer norm, MLP, skip. x [B, D, H, W] -> the same shape.
 
-    y = x + g * W_2 GELU(W_1 norm(k * x)), one K x K kernel a channel, norm over channels, hidden width ratio D, a gain g
-    per channel. Liu et al. 2022, arXiv:2201.03545, section 2.6.
+    y = x + g * W_2 GELU(W_1 norm(k * x)), one K x K kernel a channel, norm over channels, hidden width ratio D, a gain
+    g per channel. Liu et al. 2022, arXiv:2201.03545, section 2.6.
     """
 
     class Options(BlockOptions):

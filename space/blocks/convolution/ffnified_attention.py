@@ -21,7 +21,7 @@ class FFNifiedAttention(Block):
 
     y = v * act(k * N(W x)): a query map W with batch norm N, then one kernel a channel in place of the products with
     keys (side `kernel`) and values (side `value_kernel`). `small_kernel` trains each as two kernels with batch norms,
-    summed. Linear in the positions. Deployed, norms and branches are folded. Yun et al. 2024, arXiv:2406.02021, eq. 3.
+    summed. Linear in the positions. Deployed, norms and branches are folded. Yun et al. 2024, arXiv:2406.02021.
     """
 
     class Options(BlockOptions):

@@ -20,8 +20,8 @@ class InvertedResidual(Block):
     """Expand, convolve per channel, project. x [B, C, H, W] -> [B, D, ceil(H / S), ceil(W / S)].
 
     y = N(W_3 se(act(N(k *_S act(N(W_1 x)))))), N batch norm, plus x where stride is 1 and D = C; a ratio of 1 has no
-    W_1, N and act in front. `squeeze` puts squeeze and excitation before W_3, its hidden width squeeze C, its activation
-    the block's. Sandler et al. 2018, arXiv:1801.04381; with squeeze: Tan & Le 2019, arXiv:1905.11946.
+    W_1, N and act in front. `squeeze` puts squeeze and excitation before W_3, its hidden width squeeze C, its
+    activation the block's. Sandler et al. 2018, arXiv:1801.04381; with squeeze: Tan & Le 2019, arXiv:1905.11946.
     """
 
     class Options(BlockOptions):

@@ -21,7 +21,7 @@ class LargeKernelConv(Block):
 
     y = act(N_1(k * x) + N_2(c * x)), k of side `kernel`, c of side `small_kernel`, N batch norms; deployed one
     convolution with a bias. With a stride it is the downsampling step of FastViT and FFNet. Ding et al. 2022,
-    arXiv:2203.06717, section 3 (guideline 3); Vasu et al. 2023, arXiv:2303.14189, section 3.2.2.
+    arXiv:2203.06717, section 3 (guideline 3); Vasu et al. 2023, arXiv:2303.14189.
     """
 
     class Options(BlockOptions):

@@ -20,10 +20,10 @@ Operation = Literal["dot", "depthwise_conv", "linear"]
 class MetaMixer(Block):
     """Query, key operation, activation, value operation. x [B, D, H, W] -> the same shape.
 
-    y = W_o value(act(key(W_q x))). With `dot` for both, key gives q_h k_h' / sqrt(E) against the keys of the same input
-    and value sums its values: with a softmax that is attention. `depthwise_conv` meets learned kernels instead, `linear`
-    learned vectors (a feed-forward network of ratio 1); there a softmax goes over channels. Yun et al. 2024,
-    arXiv:2406.02021, section 3.1.
+    y = W_o value(act(key(W_q x))). With `dot` for both, key gives q_h k_h' / sqrt(E) against the keys of the same
+    input and value sums its values: with a softmax that is attention. `depthwise_conv` meets learned kernels instead,
+    `linear` learned vectors (a feed-forward network of ratio 1); there a softmax goes over channels. Yun et al. 2024,
+    arXiv:2406.02021.
     """
 
     class Options(BlockOptions):

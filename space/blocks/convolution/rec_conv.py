@@ -18,9 +18,9 @@ from space.shape import Shape
 class RecConv(Block):
     """Recursive depthwise convolution over scales. x [B, D, H, W] -> the same shape.
 
-    x_0 = x, x_(i+1) = s *_2 x_i with one strided kernel s for all levels; y_l = k_l * x_l, y_i = k_i * (x_i + up(y_(i+1)));
-    the output is y_0. (levels + 2) K^2 weights a channel reach as far as K 2^levels, for at most 5 / 3 the work of one
-    depthwise convolution. Zhao et al. 2024, arXiv:2412.19628, section 3.2.
+    x_0 = x, x_(i+1) = s *_2 x_i with one strided kernel s for all levels; y_l = k_l * x_l at the last,
+    y_i = k_i * (x_i + up(y_(i+1))) above; the output is y_0. (levels + 2) K^2 weights a channel reach as far as
+    K 2^levels, for at most 5 / 3 the work of one depthwise convolution. Zhao et al. 2024, arXiv:2412.19628.
     """
 
     class Options(BlockOptions):

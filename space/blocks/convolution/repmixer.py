@@ -20,7 +20,7 @@ class RepMixer(Block):
 
     y = x + g * (N_1(k * x) + N_2(c * x) + N_3(x) - N_4(x)), N batch norms, k a K x K and c a 1 x 1 kernel a channel, g
     a gain per channel. Deployed it is one depthwise convolution, skip and all: y = k' * x + b'.
-    Vasu et al. 2023, arXiv:2303.14189, section 3.2.1.
+    Vasu et al. 2023, arXiv:2303.14189.
     """
 
     class Options(BlockOptions):

@@ -42,7 +42,7 @@ class WaveletMixer(Block):
     r = W x, D / 4 wide; s_i, the mean and three details of r at level i, are D channels on a grid 2^i times smaller (no
     parameters). z_n = f_n(s_n), z_i = f_i([s_i, z_(i+1)]), output z_1, f_i = N(up(W_2 GELU(W_1 .))), N batch norm, up a
     transposed 4 x 4 convolution or bilinear with a 1 x 1. z_i is D / 2 wide for i > 1. No skip, no dropout.
-    Jeevan et al. 2022, arXiv:2205.14375, section 3.
+    Jeevan et al. 2022, arXiv:2205.14375.
     """
 
     class Options(BlockOptions):

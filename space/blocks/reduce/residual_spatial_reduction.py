@@ -19,9 +19,9 @@ from space.shape import Shape
 class ResidualSpatialReduction(Block):
     """Strided convolution beside an average pool. x [B, C, H, W] -> [B, D, floor(H / S), floor(W / S)].
 
-    y = W *_S norm(x) + p + [pool_S(x), 0]: layer norm over channels, an (S + 1) x (S + 1) convolution, a learned
-    table p of positions; the skip is the mean over S x S squares with zeros for the D - C new channels. Liao et al. 2021,
-    arXiv:2109.00642, section 3.1 (without class tokens).
+    y = W *_S norm(x) + p + [pool_S(x), 0]: layer norm over channels, an (S + 1) x (S + 1) convolution, a learned table
+    p of positions; the skip is the mean over S x S squares with zeros for the D - C new channels. Liao et al. 2021,
+    arXiv:2109.00642 (without class tokens).
     """
 
     class Options(BlockOptions):

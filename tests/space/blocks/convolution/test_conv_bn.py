@@ -1,4 +1,4 @@
-"""Convolution with batch norm, its folding, group norm and layer scale, against torch's operators and written formulas."""
+"""Convolution with batch norm, its folding, group norm and layer scale, against written formulas."""
 
 from __future__ import annotations
 

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from space import SearchSpace, build
 from space.block import Node, instantiate
 from space.deploy import deploy
 from space.errors import ShapeError
+from space.ops.folding import RepConv
 from tests.space.blocks.convolution.built import GRID, batch_norm, branch, same, trained
 
 
@@ -100,6 +102,23 @@ def test_conditional_positions_fold_their_skip() -> None:
     inner = interior[:, :, 1:-1, 1:-1]
     assert (inner - inner[:, :, :1, :1]).abs().max() < 1e-12
     assert (interior[:, :, 0] - interior[:, :, 3]).abs().max() > 1e-3
+
+
+@pytest.mark.paper("fastvit")
+@pytest.mark.parametrize("name", ["fastvit_t8", "fastvit_sa12"])
+def test_the_whole_network_folds(name: str) -> None:
+    """Published parameters of both forms, and equal outputs after some training of the statistics."""
+    text = f"extends: {name}\noverrides: {{input: {{kind: image, shape: [3, 64, 64]}}}}\n"
+    network = build(SearchSpace.from_text(text).sample())
+    x = torch.randn(2, 3, 64, 64)
+    network.train()(x)
+    network.eval()
+    twin = deploy(network)
+    with torch.no_grad():
+        torch.testing.assert_close(twin(x), network(x), rtol=1e-4, atol=1e-5)
+    folded = {"fastvit_t8": (4_026_232, 3_996_040), "fastvit_sa12": (11_580_968, 11_545_320)}
+    assert tuple(sum(p.numel() for p in form.parameters()) for form in (network, twin)) == folded[name]
+    assert not any(isinstance(m, RepConv) and m.branches for m in twin.modules())
 
 
 @pytest.mark.parametrize(

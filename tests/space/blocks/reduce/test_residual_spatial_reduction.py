@@ -37,7 +37,7 @@ def test_is_convolution_of_the_norm_plus_the_pooled_input(factor: int, dim: int)
 
 @pytest.mark.paper("vit-resnas")
 def test_published_network_has_the_counts_of_the_closed_form() -> None:
-    """16 x 16, 8 x 8, 4 x 4 positions; blocks, reductions and head: 62.8 M parameters, 2.64 G MACs with a class token."""
+    """On 16 x 16, 8 x 8 and 4 x 4 positions: 62.8 M parameters, 2.64 G MACs with a class token."""
     blocks: list[Node] = []
     params = macs = token = 0
     side = 16
