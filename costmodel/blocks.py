@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -406,24 +406,27 @@ class StandIn(nn.Module):
     share: float
     prepared: tuple[Layout | None, Segment | None]
     backward_calls: int
+    situation: Situation
 
     def __init__(self, composition: _Composition, text: str, node: Node, shape: Shape, place: str) -> None:
         super().__init__()
         # Written past `nn.Module.__setattr__`, which looks for parameters and is slow.
         self.__dict__.update(composition=composition, text=text, node=node, shape=shape, place=place)
-        self.__dict__.update(segment=None, share=0.0, prepared=(None, None), backward_calls=0)
+        self.__dict__.update(
+            segment=None, share=0.0, prepared=(None, None), backward_calls=0, situation=composition.situation
+        )
 
     def bound(self, layout: Layout) -> Segment:
         """The child's recording for an input laid out so."""
         known, found = self.prepared
         if found is None or layout != known:
-            found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
+            found = _segment(self.text, self.node, self.shape, self.situation, layout)
         self.__dict__["segment"] = found
         return found
 
     def plain(self, wants_grad: bool = False) -> Segment:
         """The child's recording for a contiguous input."""
-        situation = self.composition.situation
+        situation = self.situation
         layout = _plain_layout(self.shape, situation, wants_grad)
         found = _segment(self.text, self.node, self.shape, situation, layout)
         self.__dict__["prepared"] = layout, found
@@ -437,7 +440,9 @@ class StandIn(nn.Module):
         return self.composition.forward(self, x)
 
     def init_state(self, batch: int, length: int = 0) -> dict[str, Any]:
-        """No state of its own; the child's is counted."""
+        """No state of its own; the child's is counted, after as many positions as it has seen."""
+        if length != self.situation.context:
+            self.__dict__["situation"] = replace(self.situation, context=length)
         child = self.plain()
         self.composition.state_bytes += child.state_bytes
         self.composition.state_fixed += child.state_fixed

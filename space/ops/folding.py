@@ -157,9 +157,10 @@ class RepConv(nn.Module):
 
 
 def folded_state(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """State of a module's deployed twin: its foldable parts folded, the other tensors as they are."""
-    if isinstance(module, ConvNorm | RepConv):
-        return {prefix + name: value for name, value in module.folded().items()}
+    """State of a module's deployed twin: what each part with a method `folded` says, the other tensors as they are."""
+    own = getattr(module, "folded", None)
+    if own is not None:
+        return {prefix + name: value for name, value in own().items()}
     children = dict(module.named_children())
     state = {
         prefix + name: value for name, value in module.state_dict().items() if name.split(".", 1)[0] not in children

@@ -92,11 +92,12 @@ def _turned(taps: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _filter(x: Tensor, filters: tuple[tuple[float, ...], ...], axis: int) -> Tensor:
-    """x [N, C, H, W], C = 1 or one channel a filter, with each filter along `axis`, edges mirrored."""
-    size = (len(filters), 1, -1, 1) if axis == 2 else (len(filters), 1, 1, -1)
-    taps = x.new_tensor(filters).view(size)
-    edges = (0, 0, DUAL_TREE_REACH, DUAL_TREE_REACH) if axis == 2 else (DUAL_TREE_REACH, DUAL_TREE_REACH, 0, 0)
-    return F.conv2d(F.pad(x, edges, mode="reflect"), taps, groups=x.shape[1])
+    """Filters along `axis`, edges mirrored: of x [N, 1, H, W] one output a filter, of [N, filters, H, W] their sum."""
+    taps = x.new_tensor(filters).unsqueeze(1 if x.shape[1] == 1 else 0)
+    edge = DUAL_TREE_REACH
+    if axis == 2:
+        return F.conv2d(F.pad(x, (0, 0, edge, edge), mode="reflect"), taps.unsqueeze(3))
+    return F.conv2d(F.pad(x, (edge, edge, 0, 0), mode="reflect"), taps.unsqueeze(2))
 
 
 def dual_tree(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,6 +126,5 @@ def inverse_dual_tree(low: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
     high = torch.stack([upper, lower], dim=4).flatten(5).flatten(3, 4)
     bands = torch.cat([low.unsqueeze(2), high], dim=2)
     synthesis = (DUAL_TREE_DUAL, _turned(DUAL_TREE_LOW))
-    columns = _filter(bands.reshape(-1, 2, height, width), synthesis, 3).sum(1, keepdim=True)
-    rows = columns.view(batch * channels, 2, height, width)
-    return _filter(rows, synthesis, 2).sum(1).view(batch, channels, height, width)
+    columns = _filter(bands.reshape(-1, 2, height, width), synthesis, 3)
+    return _filter(columns.view(batch * channels, 2, height, width), synthesis, 2).view(low.shape)

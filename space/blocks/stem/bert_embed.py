@@ -17,9 +17,9 @@ from space.shape import Shape
 class BertEmbed(Block):
     """Word, position and segment vectors, summed and normalised. ids int64 [B, L] -> [B, L, D].
 
-    y_t = layer_norm(E[id_t] + p_t + s_0), with learned tables E [V, D], p [positions, D] and s [types, D]; then W y_t + b
-    for `project`. The input has one segment, so the others' vectors stay unused. Devlin et al. 2018, arXiv:1810.04805,
-    section 3; the map after it is that of FNet, Lee-Thorp et al. 2021, arXiv:2105.03824.
+    y_t = layer_norm(E[id_t] + p_t + s_0), with learned tables E [V, D], p [positions, D] and s [types, D]; then
+    W y_t + b for `project`. The input has one segment, so the others' vectors stay unused. Devlin et al. 2018,
+    arXiv:1810.04805, section 3; the map after it is that of FNet, Lee-Thorp et al. 2021, arXiv:2105.03824.
     """
 
     class Options(BlockOptions):

@@ -49,6 +49,13 @@ def test_two_heads_give_their_mean() -> None:
     torch.testing.assert_close(block(x), (block.score(x[:, 0]) + block.teacher(x[:, 1])) / 2)
 
 
+def test_several_first_tokens_are_joined() -> None:
+    x = torch.randn(2, 12, 8, dtype=torch.float64)
+    block = built({"pool": "first", "tokens": 3, "norm": "layer_norm"})
+    joined = F.layer_norm(x[:, :3].reshape(2, 24), (24,), block.norm.weight, block.norm.bias, 1e-6)
+    torch.testing.assert_close(block(x), joined @ block.score.weight.T + block.score.bias)
+
+
 def test_batch_norm_takes_running_statistics_of_the_pooled_vector() -> None:
     block = built({"norm": "batch_norm", "eps": 1e-5}, GRID)
     x = torch.randn(GRID.size(2), dtype=torch.float64)
@@ -61,12 +68,15 @@ def test_refusals_name_the_way_out() -> None:
     causal = PLAIN.with_(causal=True)
     with pytest.raises(ShapeError, match="set norm_first: false"):
         infer_shape({"classifier": {"classes": 2, "norm": "batch_norm", "norm_first": True}}, PLAIN)
-    with pytest.raises(ShapeError, match="set pool: last"):
-        infer_shape({"classifier": {"classes": 2, "pool": "first", "distillation": True}}, causal)
+    for several in ({"distillation": True}, {"tokens": 2}):
+        with pytest.raises(ShapeError, match="first 2 positions aren't there at the start"):
+            infer_shape({"classifier": {"classes": 2, "pool": "first", **several}}, causal)
+        with pytest.raises(InputError, match="no decode form"):
+            built({"pool": "first", **several}).init_state(1)
+    with pytest.raises(ShapeError, match="set tokens: 1"):
+        infer_shape({"classifier": {"classes": 2, "pool": "first", "tokens": 2, "distillation": True}}, PLAIN)
     with pytest.raises(ShapeError, match="set pool: mean"):
         infer_shape({"classifier": {"classes": 2, "pool": "first", "distillation": True}}, PLAIN.with_(length=1))
-    with pytest.raises(InputError, match="no decode form"):
-        built({"pool": "first", "distillation": True}).init_state(1)
 
 
 def test_options_that_change_nothing_vanish() -> None:
