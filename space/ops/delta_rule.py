@@ -21,7 +21,8 @@ def gated_delta_rule(
 
     q, k [B, H, L, E] with |k| = 1; v [B, H, L, F]; b = beta and g = log_decay [B, H, L], 0 <= b <= 2, g <= 0;
     initial [B, H, E, F] -> (y [B, H, L, F], last S [B, H, E, F]). In a chunk S_i = exp(G_i) S + sum_(j <= i)
-    exp(G_i - G_j) k_j u_j', G the summed g, where u solves a unit lower triangular system, u_i = b_i (v_i - exp(G_i) S' k_i
+    exp(G_i - G_j) k_j u_j', G the summed g, where u solves a unit lower triangular system, u_i = b_i (v_i - exp(G_i) S'
+    k_i
     - sum_(j < i) exp(G_i - G_j) (k_i . k_j) u_j). Yang et al. 2024, arXiv:2412.06464, section 3.3.
     """
     length, size = v.shape[2], CHUNK
@@ -55,7 +56,8 @@ def unit_lower_inverse(below: Tensor) -> Tensor:
     """(I + T)^-1 for strictly lower triangular T [..., n, n], n a power of two.
 
     The inverse of two diagonal blocks gives that of the block of twice the size: [[A, 0], [C, D]]^-1 =
-    [[A^-1, 0], [-D^-1 C A^-1, D^-1]], from blocks of one up. As stable as forward substitution, and all matrix products.
+    [[A^-1, 0], [-D^-1 C A^-1, D^-1]], from blocks of one up. As stable as forward substitution, and all matrix
+    products.
     """
     n = below.shape[-1]
     inverse = torch.ones_like(below[..., :1]).unsqueeze(-1)

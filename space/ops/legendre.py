@@ -11,8 +11,8 @@ from space.fused import fused
 def legendre_system(order: int, theta: float) -> tuple[Tensor, Tensor]:
     """(A, B) of dm/dt = A m + B u, float64. A [order, order], B [order].
 
-    A_ij = (2 i + 1) / theta * (-1 if i < j else (-1)^(i - j + 1)), B_i = (2 i + 1) / theta * (-1)^i. Voelker et al. 2019
-    (NeurIPS), eqs. 1 and 2.
+    A_ij = (2 i + 1) / theta * (-1 if i < j else (-1)^(i - j + 1)), B_i = (2 i + 1) / theta * (-1)^i. Voelker et al.
+    2019 (NeurIPS), eqs. 1 and 2.
     """
     i = torch.arange(order, dtype=torch.float64)
     rate = (2 * i + 1) / theta

@@ -21,7 +21,8 @@ def linear_attention(
     """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
 
     q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
-    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at once.
+    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at
+    once.
     """
     if not causal:
         state = linear_attention_state(k, v, initial)

@@ -1,7 +1,7 @@
 """Presets against timm and transformers: the peer's weights, copied by a map of names, give the peer's outputs.
 
-Runs where those are installed: `PYTHONPATH=. python tests/peers/vit.py [PRESET ...]`. Weights are random, moved off their
-special starts; everything is float64. Prints the relative error of each preset and fails above 1e-5.
+Runs where those are installed: `PYTHONPATH=. python tests/peers/vit.py [PRESET ...]`. Weights are random, moved off
+their special starts; everything is float64. Prints the relative error of each preset and fails above 1e-5.
 """
 
 from __future__ import annotations

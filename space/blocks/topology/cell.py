@@ -23,9 +23,9 @@ _MOST_RELABELLED = 6
 class Cell(Block):
     """A directed acyclic graph with an operation on every edge. Any shape -> the same shape.
 
-    h_0 = x; h_j = sum_(i < j) f_ij(h_i); y = h_(n - 1). `edges` holds f_01, f_02, f_12, f_03, f_13, f_23, ...: all edges
-    into a node, node after node. `zero` is "no edge". What can't reach the output, or carries nothing, vanishes; a node
-    that only passes on what it got does too; nodes stand in one canonical order: equal graphs are one document.
+    h_0 = x; h_j = sum_(i < j) f_ij(h_i); y = h_(n - 1). `edges` holds f_01, f_02, f_12, f_03, f_13, f_23, ...: all
+    edges into a node, node after node. `zero` is "no edge". What can't reach the output, or carries nothing, vanishes;
+    a node that only passes on what it got does too; nodes stand in one canonical order: equal graphs are one document.
     Dong & Yang 2020, arXiv:2001.00326, section 2.1 (NAS-Bench-201: four nodes).
     """
 

@@ -19,9 +19,9 @@ from space.shape import Shape
 class LongSkip(Block):
     """Early blocks, a middle, late blocks; each late one also gets what its mirror gave. Any shape -> the same shape.
 
-    h_i = early_i(h_(i - 1)), h_0 = x; z_n = middle(h_n); z_(i - 1) = late_i(W_i [z_i; h_i] + b_i) (`concat`, 2 D to D) or
-    late_i(z_i + h_i) (`sum`), for i = n, ..., 1; y = z_0. `late` is written in the order it runs: late_n first. Bao et al.
-    2022, arXiv:2209.12152, section 3.1 (U-ViT); Bao et al. 2023, arXiv:2303.06555 (UniDiffuser).
+    h_i = early_i(h_(i - 1)), h_0 = x; z_n = middle(h_n); z_(i - 1) = late_i(W_i [z_i; h_i] + b_i) (`concat`, 2 D to D)
+    or late_i(z_i + h_i) (`sum`), for i = n, ..., 1; y = z_0. `late` is written in the order it runs: late_n first. Bao
+    et al. 2022, arXiv:2209.12152, section 3.1 (U-ViT); Bao et al. 2023, arXiv:2303.06555 (UniDiffuser).
     """
 
     example: ClassVar[Mapping[str, Any]] = {

@@ -22,9 +22,9 @@ class ModalitySplit(Block):
 
     m(t) is the modality of position t: `spans` are lengths of stretches of positions, repeated over the sequence, that
     belong to modality 0, 1, ... in turn. x <- x + W_o^m concat_h(softmax(q_h k_h' / sqrt(E)) v_h), [q, k, v]_t =
-    W_qkv^m(t) norm^m(t)(x_t); x <- x + channel^m(norm^m(x)), the channel block seeing the positions of its modality. MACs
-    are those of a plain layer, parameters those times the modalities; with one modality it is a `layer`. Liang et al.
-    2024, arXiv:2411.04996, algorithm 1.
+    W_qkv^m(t) norm^m(t)(x_t); x <- x + channel^m(norm^m(x)), the channel block seeing the positions of its modality.
+    MACs are those of a plain layer, parameters those times the modalities; with one modality it is a `layer`. Liang et
+    al. 2024, arXiv:2411.04996, algorithm 1.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"spans": [3, 2], "heads": 2, "channel": {"mlp": {"ratio": 2.0}}}

@@ -23,8 +23,8 @@ class ParallelBranches(Block):
     m_i = main_i(m_(i - 1)), s_i = side_i(s_(i - 1)), both from x; after a fusion point m_i <- m_i + g * W s_i,
     s_i <- s_i + g' * W' m_i, brought to the other's size by averages or repetition, with gains g, g' [D] that start at
     0, so that the main branch starts as it was. Output: the main branch, or the concatenation of both at its size; all
-    stages' outputs: `feature_maps`. Without a fusion point the main branch is all. Xia et al. 2024, arXiv:2403.07392 (CTI
-    by addition, one side scale an exchange; its multi-receptive-field convolutions are `parallel` depthwise ones).
+    stages' outputs: `feature_maps`. Without a fusion point the main branch is all. Xia et al. 2024, arXiv:2403.07392
+    (CTI by addition, one side scale an exchange; its multi-receptive-field convolutions are `parallel` depthwise ones).
     """
 
     example: ClassVar[Mapping[str, Any]] = {

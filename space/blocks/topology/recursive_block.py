@@ -22,8 +22,8 @@ class RecursiveBlock(Block):
 
     Pass i: x <- a_1 x + a_2 attention_i(norm(x)); x <- a_3 x + a_4 channel(norm(x)); then the block of this pass only,
     x <- b_i1 x + b_i2 between_i(norm_i(x)). attention_i runs inside `groups[i]` slices of the sequence: runs of
-    neighbours in even passes, every groups[i]-th position in odd ones, so that slices mix. a, b are learned, at first 1.
-    Parameters are counted once, MACs every pass. Shen et al. 2021, arXiv:2111.05297, sections 3 and 4 (which mixes
+    neighbours in even passes, every groups[i]-th position in odd ones, so that slices mix. a, b are learned, at first
+    1. Parameters are counted once, MACs every pass. Shen et al. 2021, arXiv:2111.05297, sections 3 and 4 (which mixes
     slices by a random order where this takes a fixed one).
     """
 
