@@ -10,6 +10,8 @@ from space.fused import fused
 
 LINEAR_CHUNK = 64
 """Positions that meet by an explicit LINEAR_CHUNK x LINEAR_CHUNK product; older ones come through the running state."""
+SEGMENT = 512
+"""Positions in flight at once: bounds the memory of the states, one a chunk."""
 
 
 @fused("linear_attention")
@@ -19,14 +21,20 @@ def linear_attention(
     """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
 
     q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
-    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); memory L / LINEAR_CHUNK states.
+    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at once.
     """
-    values = F.pad(v, (0, 1), value=1.0)
-    if causal:
-        total = _causal_total(q, k, values, initial)
-    else:
-        state = k.transpose(-1, -2) @ values
-        total = q @ (state if initial is None else state + initial)
+    if not causal:
+        state = linear_attention_state(k, v, initial)
+        return _divide(q @ state, eps)
+    outputs = []
+    for start in range(0, q.shape[2], SEGMENT):
+        part = slice(start, start + SEGMENT)
+        total, initial = _causal_total(q[:, :, part], k[:, :, part], v[:, :, part], initial)
+        outputs.append(_divide(total, eps))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def _divide(total: Tensor, eps: float) -> Tensor:
     return total[..., :-1] / (total[..., -1:] + eps)
 
 
@@ -36,22 +44,26 @@ def linear_attention_state(k: Tensor, v: Tensor, initial: Tensor | None = None) 
     return state if initial is None else state + initial
 
 
-def _causal_total(q: Tensor, k: Tensor, values: Tensor, initial: Tensor | None) -> Tensor:
+def _causal_total(q: Tensor, k: Tensor, v: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Numerators and denominators [B, H, L, F + 1], and the state after."""
     length = q.shape[2]
     size = min(LINEAR_CHUNK, length)
     chunks = -(-length // size)
     pad = chunks * size - length
-    q, k, values = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(2, (chunks, size)) for t in (q, k, values))
+    # A padded position has k = 0 and changes no state.
+    q, k, v = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(2, (chunks, size)) for t in (q, k, v))
+    values = F.pad(v, (0, 1), value=1.0)
+    seen = (k.transpose(-1, -2) @ values).cumsum(2)
+    if initial is not None:
+        seen = seen + initial.unsqueeze(2)
     total = (q @ k.transpose(-1, -2)).tril() @ values
     if chunks > 1:
-        # State before chunk i: what chunks 0 .. i - 1 added.
-        added = k[:, :, :-1].transpose(-1, -2) @ values[:, :, :-1]
-        seen = F.pad(added.cumsum(2), (0, 0, 0, 0, 1, 0))
-        total = total + q @ (seen if initial is None else seen + initial.unsqueeze(2))
+        first = torch.zeros_like(seen[:, :, :1]) if initial is None else initial.unsqueeze(2)
+        total = total + q @ torch.cat([first, seen[:, :, :-1]], dim=2)
     elif initial is not None:
         total = total + q @ initial.unsqueeze(2)
     total = total.flatten(2, 3)
-    return total[:, :, :length] if pad else total
+    return (total[:, :, :length] if pad else total), seen[:, :, -1]
 
 
 def positive_features(x: Tensor) -> Tensor:

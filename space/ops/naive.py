@@ -59,3 +59,56 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, window: int
         visible &= distance < window if causal else distance.abs() <= window // 2
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     return scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v
+
+
+def decay_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """S_t = exp(g_t) S_(t-1) + k_t v_t'; y_t = S_t' q_t, one position at a time; g [B, H, L] (or [B, H, L, E])."""
+    shared = v.shape[1] // q.shape[1]
+    q, k = q.repeat_interleave(shared, dim=1), k.repeat_interleave(shared, dim=1)
+    decay = log_decay.exp() if log_decay.ndim == 4 else log_decay.exp().unsqueeze(-1)
+    state = v.new_zeros(*v.shape[:2], k.shape[-1], v.shape[-1]) if initial is None else initial
+    outputs = []
+    for t in range(v.shape[2]):
+        state = decay[:, :, t].unsqueeze(-1) * state + k[:, :, t].unsqueeze(-1) * v[:, :, t].unsqueeze(-2)
+        outputs.append((q[:, :, t].unsqueeze(-2) @ state).squeeze(-2))
+    return torch.stack(outputs, dim=2), state
+
+
+def gated_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """S_t = exp(g_t) (I - b_t k_t k_t') S_(t-1) + b_t k_t v_t'; y_t = S_t' q_t, one position at a time."""
+    state = v.new_zeros(*v.shape[:2], k.shape[-1], v.shape[-1]) if initial is None else initial
+    outputs = []
+    for t in range(v.shape[2]):
+        key = k[:, :, t].unsqueeze(-1)
+        faded = log_decay[:, :, t].exp()[..., None, None] * state
+        wrong = v[:, :, t].unsqueeze(-2) - key.transpose(-1, -2) @ faded
+        state = faded + beta[:, :, t][..., None, None] * key * wrong
+        outputs.append((q[:, :, t].unsqueeze(-2) @ state).squeeze(-2))
+    return torch.stack(outputs, dim=2), state
+
+
+def wkv(
+    k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor, initial: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """RWKV-4's average with plain exponentials, one position at a time; the state is (numerator, denominator)."""
+    numerator, denominator = (torch.zeros_like(v[:, 0]),) * 2 if initial is None else initial
+    outputs = []
+    for t in range(k.shape[1]):
+        own = torch.exp(bonus + k[:, t])
+        outputs.append((numerator + own * v[:, t]) / (denominator + own))
+        numerator = torch.exp(-decay) * numerator + torch.exp(k[:, t]) * v[:, t]
+        denominator = torch.exp(-decay) * denominator + torch.exp(k[:, t])
+    return torch.stack(outputs, dim=1), (numerator, denominator)
+
+
+def bidirectional_wkv(k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor) -> Tensor:
+    """Vision-RWKV's average with all L x L weights written out."""
+    length = k.shape[1]
+    position = torch.arange(length, device=k.device, dtype=k.dtype)
+    distance = (position[:, None] - position).abs().unsqueeze(-1)
+    scores = torch.where(distance == 0, bonus, -(distance - 1) / length * decay) + k.unsqueeze(1)
+    return (scores.softmax(2) * v.unsqueeze(1)).sum(2)

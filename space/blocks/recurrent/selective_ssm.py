@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_decode
 from space.errors import ShapeError
-from space.ops.channels import convolve_last, convolve_positions
+from space.ops.causal_conv import causal_conv
+from space.ops.channels import convolve_last
 from space.ops.scan import selective_scan
 from space.shape import Shape
 
@@ -37,13 +38,13 @@ class ScanPath(nn.Module):
 
     def scan(self, x: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output and last state [B, N, E] of the convolved input."""
-        x = F.silu(x.contiguous())
+        x = F.silu(x)
         low, B, C = self.x_proj(x).split(self.sizes, dim=-1)
         dt = F.softplus(self.dt_proj(low))
         return selective_scan(x, dt, -torch.exp(self.A_log), B, C, self.D, initial)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scan(convolve_positions(x, self.conv, self.before, 0), None)[0]
+        return self.scan(causal_conv(x, self.conv.weight, self.conv.bias), None)[0]
 
 
 @block("selective_ssm", role="mixer", layout="sequence", causal=True, paper="mamba")

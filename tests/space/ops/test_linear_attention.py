@@ -36,6 +36,16 @@ def test_equals_the_quadratic_form(length, causal, context, dtype, tolerance) ->
         assert (g - w).abs().max() <= tolerance * max(1.0, float(w.detach().abs().max()))
 
 
+@pytest.mark.parametrize("context", [False, True])
+def test_segments_hand_on_their_state(monkeypatch, context) -> None:
+    q, k, v, initial = (t.detach() for t in inputs(300, torch.float64))
+    whole = linear_attention(q, k, v, True, initial if context else None)
+    monkeypatch.setattr("space.ops.linear_attention.SEGMENT", 128)
+    torch.testing.assert_close(
+        linear_attention(q, k, v, True, initial if context else None), whole, rtol=1e-10, atol=1e-10
+    )
+
+
 def test_state_carries_the_left_context() -> None:
     q, k, v, initial = (t.detach() for t in inputs(200, torch.float64))
     whole = linear_attention(q, k, v, True, initial)
