@@ -59,8 +59,8 @@ def unit_lower_inverse(below: Tensor) -> Tensor:
     """
     n = below.shape[-1]
     inverse = torch.ones_like(below[..., :1]).unsqueeze(-1)
-    size = 1
-    while size < n:
+    for level in range(n.bit_length() - 1):
+        size = 2**level
         first, second = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
         blocks = below.unflatten(-1, (n // (2 * size), 2 * size)).unflatten(-3, (n // (2 * size), 2 * size))
         cross = blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)[..., size:, :size]
@@ -68,5 +68,4 @@ def unit_lower_inverse(below: Tensor) -> Tensor:
         inverse = torch.cat(
             [torch.cat([first, torch.zeros_like(first)], dim=-1), torch.cat([corner, second], dim=-1)], dim=-2
         )
-        size *= 2
     return inverse.squeeze(-3)
