@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from costmodel.architecture_cost import Cost, HardwareCost, cost, peak_over_time
     from costmodel.blocks import clear_cache, node_table
     from costmodel.describe import describe_profile, describe_profiles
+    from costmodel.growth import growth_of, growth_text
     from costmodel.hardware import Profile, hardware_names, load_profile
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
@@ -25,6 +26,8 @@ _HOME = {
     "describe_profile": "costmodel.describe",
     "describe_profiles": "costmodel.describe",
     "cost": "costmodel.architecture_cost",
+    "growth_of": "costmodel.growth",
+    "growth_text": "costmodel.growth",
     "hardware_names": "costmodel.hardware",
     "load_profile": "costmodel.hardware",
     "node_table": "costmodel.blocks",
@@ -45,6 +48,8 @@ __all__ = [
     "cost",
     "describe_profile",
     "describe_profiles",
+    "growth_of",
+    "growth_text",
     "hardware_names",
     "load_profile",
     "node_table",

@@ -17,6 +17,7 @@ from costmodel.record import PHASES
 from costmodel.segment import Segment
 from costmodel.table import ITEMSIZE, KINDS, C, OperatorTable, operator_name, peak_activation_bytes
 from space.block import Node
+from space.deploy import deployed_form
 from space.errors import InputError, did_you_mean
 from space.shape import Shape
 
@@ -63,8 +64,10 @@ class HardwareCost:
 class Cost:
     """Counts of one architecture in one situation, and its price on each device asked for.
 
-    `params` counts every weight once, however often it's used. MACs are `macs` by the formula and `macs_executed`
-    where masked work is skipped; everything else is in `vector_flops` and `transcendentals`. `unknown` names
+    `params` counts every weight of the training form once, however often it's used, `params_deployed` those of the
+    form with every block folded, which all phases but training price; `params_active` weighs each by the share of the
+    runs that use it (routing, early exit). MACs are `macs` by the formula and `macs_executed`
+    where masked or unrouted work is skipped; everything else is in `vector_flops` and `transcendentals`. `unknown` names
     operators that no formula covers.
     """
 
@@ -137,7 +140,11 @@ def cost(
         check_dtype(dtype)
     profiles = [as_profile(h) for h in ([hardware] if isinstance(hardware, str | Path | Profile) else hardware)]
     shape, context = _situation(architecture.input_shape, phase, length)
-    table, segment = node_table(architecture.node, shape, phase, batch, context)
+    node = architecture.node
+    deployed = deployed_form(node)
+    table, segment = node_table(node if phase == "training" else deployed, shape, phase, batch, context)
+    other = segment if deployed is node else node_table(deployed if phase == "training" else node, shape)[1]
+    trained, folded = (segment, other) if phase == "training" else (other, segment)
     unknown = table.unknown
     if unknown:
         warnings.warn(
@@ -151,9 +158,9 @@ def cost(
         architecture=architecture.id,
         phase=phase,
         batch=batch,
-        params=segment.parameters,
-        params_active=segment.parameters,
-        params_deployed=segment.parameters,
+        params=trained.parameters,
+        params_active=round(segment.active),
+        params_deployed=folded.parameters,
         macs=float(totals[0]),
         macs_executed=float(totals[1]),
         vector_flops=float(totals[2]),

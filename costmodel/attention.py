@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from costmodel.liveness import tensors_in
 from space import fused
 
 
@@ -139,5 +140,9 @@ class AttentionCatcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _ORIGINAL:
-            return self.recorder.region("attention", plain_attention, args, kwargs or {}, attention_counts)
-        return func(*args, **(kwargs or {}))
+            out = self.recorder.region("attention", plain_attention, args, kwargs or {}, attention_counts)
+        else:
+            out = func(*args, **(kwargs or {}))
+        if fused.executed_share() < 1:
+            self.recorder.mark_share(tensors_in(args) + tensors_in(kwargs), tensors_in(out))
+        return out

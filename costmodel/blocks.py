@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from costmodel.segment import Boundary, Segment, TensorLike, Use
 from costmodel.table import COLUMNS, KIND, C, OperatorTable, intern_name
 from costmodel.trace import Recorder
 from space.block import Node, check_kept, infer_shape, parse_node
+from space.fused import executed_share, fresh_share
 from space.shape import Shape
 
 MAX_CACHED_ROWS = 1_000_000
@@ -131,7 +132,8 @@ def _segment(text: str, node: Node, shape: Shape, situation: Situation, layout: 
     key = (text, shape, situation, layout)
     found = _cache.get(key)
     if found is None:
-        found = _Composition(text, node, shape, situation, layout).record()
+        with fresh_share():
+            found = _Composition(text, node, shape, situation, layout).record()
         _cache.put(key, found)
     return found
 
@@ -184,6 +186,7 @@ class _Composition:
         for stand_in in self.stand_ins:
             child = stand_in.segment or stand_in.plain()
             segment.parameters += child.parameters
+            segment.active += child.active * (stand_in.share if stand_in.segment else 1.0)
             segment.trainable += child.trainable
             segment.buffer_bytes += child.buffer_bytes
             segment.buffer_fixed += child.buffer_fixed
@@ -277,8 +280,10 @@ class _Composition:
         recorder = self.recorder
         bases = self.place(segment, stand_in)
         taken = recorder._piece(x)
-        start = recorder.place(Use(segment, 0, *bases))
-        call = _Call(self, stand_in, segment, bases, taken)
+        share = executed_share()
+        stand_in.__dict__["share"] = max(stand_in.share, share)
+        start = recorder.place(Use(segment, 0, *bases, share))
+        call = _Call(self, stand_in, segment, bases, taken, share)
         if segment.differentiable:
             y = _StandInFunction.apply(x, self.anchor, call)
         else:
@@ -293,7 +298,7 @@ class _Composition:
         paused, recorder.paused = recorder.paused, True
         try:
             taken = recorder._piece(grad)
-            start = recorder.place(Use(segment, 1, *call.bases))
+            start = recorder.place(Use(segment, 1, *call.bases, call.share))
             _read(call.taken, segment.inputs[0], 1, start)
             _read(call.made, segment.result, 1, start)
             _read(taken, segment.grad_output, 1, start)
@@ -368,6 +373,7 @@ class _Call:
     segment: Segment
     bases: tuple[int, int]
     taken: Piece
+    share: float
     made: Any = None
 
 
@@ -397,26 +403,30 @@ class StandIn(nn.Module):
     shape: Shape
     place: str
     segment: Segment | None
+    share: float
     prepared: tuple[Layout | None, Segment | None]
     backward_calls: int
+    situation: Situation
 
     def __init__(self, composition: _Composition, text: str, node: Node, shape: Shape, place: str) -> None:
         super().__init__()
         # Written past `nn.Module.__setattr__`, which looks for parameters and is slow.
         self.__dict__.update(composition=composition, text=text, node=node, shape=shape, place=place)
-        self.__dict__.update(segment=None, prepared=(None, None), backward_calls=0)
+        self.__dict__.update(
+            segment=None, share=0.0, prepared=(None, None), backward_calls=0, situation=composition.situation
+        )
 
     def bound(self, layout: Layout) -> Segment:
         """The child's recording for an input laid out so."""
         known, found = self.prepared
         if found is None or layout != known:
-            found = _segment(self.text, self.node, self.shape, self.composition.situation, layout)
+            found = _segment(self.text, self.node, self.shape, self.situation, layout)
         self.__dict__["segment"] = found
         return found
 
     def plain(self, wants_grad: bool = False) -> Segment:
         """The child's recording for a contiguous input."""
-        situation = self.composition.situation
+        situation = self.situation
         layout = _plain_layout(self.shape, situation, wants_grad)
         found = _segment(self.text, self.node, self.shape, situation, layout)
         self.__dict__["prepared"] = layout, found
@@ -430,7 +440,9 @@ class StandIn(nn.Module):
         return self.composition.forward(self, x)
 
     def init_state(self, batch: int, length: int = 0) -> dict[str, Any]:
-        """No state of its own; the child's is counted."""
+        """No state of its own; the child's is counted, after as many positions as it has seen."""
+        if length != self.situation.context:
+            self.__dict__["situation"] = replace(self.situation, context=length)
         child = self.plain()
         self.composition.state_bytes += child.state_bytes
         self.composition.state_fixed += child.state_fixed

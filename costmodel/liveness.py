@@ -41,6 +41,7 @@ class Piece:
         "nbytes",
         "readers",
         "role",
+        "run",
         "shared",
     )
 
@@ -48,6 +49,7 @@ class Piece:
         self.nbytes = nbytes
         self.fixed = fixed
         self.role = role  # "" made inside, "weight", "constant", "input" or "state": from outside
+        self.run = 0.0 if role == "weight" else 1.0  # largest share of the runs that any reader runs in
         self.birth = -1
         self.birth_region = 0
         self.last = -1

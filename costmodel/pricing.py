@@ -149,7 +149,10 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
     overhead = rates.overhead[kind]
     if profile.pointwise_fusion and len(rows):
         read, written, overhead = _fuse_pointwise(m, rows, kind, read, written, weights, overhead)
-    nominal, executed = m[:, C["macs"]], m[:, C["macs_executed"]]
+    # Time and energy as if every row ran, then times the share of the runs in which it does.
+    run = 1 - m[:, C["skipped"]]
+    nominal = m[:, C["macs"]]
+    executed = np.divide(m[:, C["macs_executed"]], run, out=np.zeros_like(run), where=run > 0)
     share = np.minimum(np.divide(executed, nominal, out=np.ones_like(nominal), where=nominal > 0), 1.0)
     matrix_rate = np.where(kind == _VECTOR_UNIT, rates.vector[element], rates.matrix[element])
     vector, special = m[:, C["vector_flops"]] * share, m[:, C["transcendentals"]] * share
@@ -173,9 +176,18 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
         + weights * rates.byte_energy[weight_level]
     )
     bound = np.argmax(np.stack([real_compute, real_memory, overhead]), axis=0)
-    high = expected * profile.spread.value
+    expected = expected * run
     return Priced(
-        rows, low, expected, high, real_compute, real_memory, overhead, bound, energy, profile.static_power_w.value
+        rows=rows,
+        low=low * run,
+        expected=expected,
+        high=expected * profile.spread.value,
+        compute=real_compute * run,
+        memory=real_memory * run,
+        overhead=overhead * run,
+        bound=bound,
+        energy=energy * run,
+        static_power_w=profile.static_power_w.value,
     )
 
 

@@ -86,6 +86,7 @@ def record_module(
             "grad": grad,
             "differentiable": differentiable,
             "parameters": sum(p.numel() for p in parameters),
+            "active": sum(p.numel() * recorder._piece(p).run for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
             "buffer_bytes": float(sum(b.numel() * b.element_size() for b in buffers)),
             "buffer_fixed": float(sum(b.numel() * b.element_size() for b in buffers if b.dtype != torch.float32)),

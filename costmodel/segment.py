@@ -20,6 +20,7 @@ class Use:
     part: int
     block_base: int
     region_base: int
+    share: float = 1.0
 
 
 @dataclass
@@ -50,7 +51,8 @@ class TensorLike:
 class Segment:
     """Rows of one block at one shape and phase: part 0 forward, part 1 backward.
 
-    `parameters`, `buffer_bytes` and `state_bytes` count this block with everything inside it, a shared block once.
+    `parameters`, `buffer_bytes` and `state_bytes` count this block with everything inside it, a shared block once;
+    `active` are the parameters times the share of the runs that use them.
     """
 
     pieces: tuple[list[Matrix | Use], list[Matrix | Use]]
@@ -65,6 +67,7 @@ class Segment:
     grad: TensorLike | None = None
     differentiable: bool = False
     parameters: int = 0
+    active: float = 0.0
     trainable: int = 0
     buffer_bytes: float = 0.0
     buffer_fixed: float = 0.0
@@ -93,6 +96,9 @@ class Segment:
             end = row + len(chunk)
             if isinstance(piece, Use) and end > row:
                 flat[row:end, C["block"]] += piece.block_base
+                if piece.share < 1:
+                    flat[row:end, C["macs_executed"]] *= piece.share
+                    flat[row:end, C["skipped"]] = 1 - piece.share * (1 - flat[row:end, C["skipped"]])
                 if piece.region_base and piece.segment.regions:
                     own = flat[row:end, C["region"]]
                     own[own > 0] += piece.region_base

@@ -18,7 +18,7 @@ from costmodel.liveness import PART, Piece, Pieces, Spot, alive_patches, tensors
 from costmodel.quick import quick_result
 from costmodel.segment import Boundary, Segment, TensorLike, Use
 from costmodel.table import COLUMNS, DTYPE, KIND, KINDS, C, intern_name
-from space.fused import recording
+from space.fused import executed_share, recording
 
 Phase = str
 _DTYPE_CODE = {getattr(torch, name): code for name, code in DTYPE.items() if hasattr(torch, name)}
@@ -44,6 +44,7 @@ class Region:
     outputs: list[Piece] = field(default_factory=list)
     traffic: dict[str, float] = field(default_factory=dict)
     dtype: float = 0.0
+    skipped: float = 0.0
     forward: Region | None = None
 
 
@@ -119,6 +120,7 @@ class Recorder(TorchDispatchMode):
             return
         count = _unknown(results) if formula is None else formula(args, kwargs, out)
         region = self._region_of_row()
+        share = self._share_of_row()
         now = self.time
         read = weight = fixed_read = written = fixed_written = 0.0
         made_last = -1
@@ -130,6 +132,7 @@ class Recorder(TorchDispatchMode):
             if piece.birth < 0 and not piece.role:
                 self._born(piece, now, region)
             self._use(piece, now, region)
+            piece.run = max(piece.run, share)
             if not piece.role and now > piece.birth >= self.part * PART:
                 made_last = max(made_last, piece.birth)
             if id(tensor) in seen:
@@ -164,7 +167,7 @@ class Recorder(TorchDispatchMode):
         row[C["dtype"]] = _arithmetic_dtype(results, operands)
         row[C["name"]] = intern_name(name)
         row[C["part"]] = self.part
-        row[C["macs"]] = row[C["macs_executed"]] = count.macs
+        row[C["macs"]], row[C["macs_executed"]], row[C["skipped"]] = count.macs, share * count.macs, 1 - share
         row[C["vector_flops"]] = count.vector
         row[C["transcendentals"]] = count.transcendental
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
@@ -212,9 +215,16 @@ class Recorder(TorchDispatchMode):
             self.open_backward = current
         return current
 
+    def _share_of_row(self) -> float:
+        if self.part == 0:
+            return executed_share()
+        node = torch._C._current_autograd_node()
+        return _metadata(node).get("blockwright_share", 1.0) if node is not None else 1.0
+
     def _open(self, kind: str) -> Region:
         self.region_count += 1
         region = Region(kind, self.region_count, self.clock[self.part])
+        region.skipped = 1 - self._share_of_row()
         self.regions[region.number] = region
         return region
 
@@ -286,8 +296,9 @@ class Recorder(TorchDispatchMode):
     ) -> dict[str, float]:
         stated = counts(*args, **kwargs) if counts is not None else {}
         sums = region.sums | {k: float(v) for k, v in stated.items()}
-        if "macs" in stated and "macs_executed" not in stated:
-            sums["macs_executed"] = sums["macs"]
+        if "macs" in stated or "macs_executed" in stated:
+            ran = stated["macs_executed"] if "macs_executed" in stated else sums["macs"]
+            sums["macs_executed"] = ran * executed_share()
         return sums
 
     def _summarise(self, region: Region) -> None:
@@ -296,7 +307,7 @@ class Recorder(TorchDispatchMode):
         row[C["kind"]] = KIND[_region_class(region, m)]
         row[C["dtype"]], row[C["name"]], row[C["part"]] = region.dtype, intern_name(region.kind), self.part
         row[C["region"]], row[C["region_kind"]] = region.number, intern_name(region.kind)
-        row[C["is_summary"]] = 1.0
+        row[C["is_summary"]], row[C["skipped"]] = 1.0, region.skipped
         for name in _SUMMED:
             row[C[name]] = region.sums[name]
         for name in ("bytes_read", "fixed_read", "weight_bytes", "bytes_written", "fixed_written"):
@@ -305,20 +316,14 @@ class Recorder(TorchDispatchMode):
         self.summaries[region.number] = self.time
         self.append(row)
 
+    def mark_share(self, operands: list[Tensor], results: list[Tensor]) -> None:
+        """Tag the autograd nodes made in a region of partly executed work, whose backward is executed as rarely."""
+        if self.part == 0 and executed_share() < 1:
+            _mark("blockwright_share", executed_share(), operands, results)
+
     def _mark_nodes(self, region: Region, operands: list[Tensor], results: list[Tensor]) -> None:
         """Tag the autograd nodes that the region made, so that their backward operators are known as its own."""
-        stop = {t.grad_fn for t in operands}
-        waiting = [t.grad_fn for t in results if t.grad_fn is not None]
-        seen = set(waiting)
-        while waiting:
-            node = waiting.pop()
-            if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
-                continue
-            _metadata(node)["blockwright_region"] = region
-            for following, _ in node.next_functions:
-                if following is not None and following not in seen:
-                    seen.add(following)
-                    waiting.append(following)
+        _mark("blockwright_region", region, operands, results)
 
     def close_backward_region(self) -> None:
         """End the backward of a fused region: its kernel reads inputs, results and their gradients, and recomputes."""
@@ -329,6 +334,7 @@ class Recorder(TorchDispatchMode):
         last = self.time - 1
         for piece in forward.inputs + forward.outputs:
             piece.use(last, region.number, counted=False)
+        region.skipped = forward.skipped
         share = forward.sums["macs_executed"] / forward.sums["macs"] if forward.sums["macs"] else 1.0
         again = RECOMPUTED.get(region.kind, 1.0)
         region.sums["macs_executed"] = share * region.sums["macs"] + again * forward.sums["macs_executed"]
@@ -407,6 +413,21 @@ class Recorder(TorchDispatchMode):
             output=output,
             **fields,
         )
+
+
+def _mark(what: str, value: Any, operands: list[Tensor], results: list[Tensor]) -> None:
+    stop = {t.grad_fn for t in operands}
+    waiting = [t.grad_fn for t in results if t.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
+            continue
+        _metadata(node)[what] = value
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
 
 
 def _metadata(node: Any) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def train(
     steps = DEFAULT_STEPS if settings.steps is None and settings.seconds is None else settings.steps
     note_every = max(1, (steps or 500) // _CURVE_POINTS)
     data = task.batches("train", settings.batch, seed)
+    balanced: list[Any] = [m for m in model.modules() if hasattr(type(m), "auxiliary_loss")]
     started = time.monotonic()
     while steps is None or trained.steps < steps:
         trained.seconds = time.monotonic() - started
@@ -75,6 +76,8 @@ def train(
         x, y = (torch.from_numpy(part).to(target, non_blocking=True) for part in next(data))
         with precision(settings.precision, target):
             loss = task.loss(model(x), y)
+            for block in balanced:
+                loss = loss + block.auxiliary_loss
         value = update(model, optimizer, loss, settings.clip, trained.steps)
         trained.steps += 1
         if trained.steps % note_every == 0 or trained.steps == 1:

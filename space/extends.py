@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from space.errors import Problem, SpaceError, did_you_mean
+from space.shipped import PRESETS, shipped_file, shipped_files
 from space.yaml_loader import YamlNode, load_yaml_file, short
 
-PRESETS = Path(__file__).parent / "presets"
+__all__ = ["PRESETS", "extend"]
 _MERGED = ("choices", "definitions", "search", "training")
 _STEP = re.compile(r"\.?([A-Za-z_@][\w@-]*)|\[(\d+)\]")
 _MOST = 8
@@ -68,10 +69,11 @@ def _find(base_node: YamlNode, path: Path) -> Path:
     except OSError as error:
         told = f"the file {short(name)} can't be read: {error.strerror or error}"
         raise SpaceError([base_node.mark.problem("extends", told)]) from None
-    presets = sorted(p.stem for p in PRESETS.glob("*.yaml"))
-    if name in presets:
-        return PRESETS / f"{name}.yaml"
-    told = f"no file {short(name)} beside this one, and no preset of that name{did_you_mean(name, presets)}"
+    shipped = shipped_file(name)
+    if shipped is not None:
+        return shipped
+    known = [stem for _, stem, _ in shipped_files()]
+    told = f"no file {short(name)} beside this one, and no preset or space of that name{did_you_mean(name, known)}"
     raise SpaceError([base_node.mark.problem("extends", told)])
 
 

@@ -66,6 +66,16 @@ def executed(share: float) -> Iterator[None]:
         _share.reset(token)
 
 
+@contextmanager
+def fresh_share() -> Iterator[None]:
+    """All of the work, whatever share is in force outside (a block traced for itself)."""
+    token = _share.set(1.0)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
 def executed_share() -> float:
     """The share in force here."""
     return _share.get()

@@ -33,6 +33,7 @@ from space.yaml_loader import Mark, YamlNode, dump_yaml
 
 KEYS = (
     "name",
+    "paper",
     "extends",
     "overrides",
     "input",
@@ -113,6 +114,12 @@ def read(node: YamlNode, path: Path, source: str, vocabulary: Vocabulary) -> Sea
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
         told = f"expected one line of 1 to 100 characters; got {sections['name'].describe()}"
         problems.append(sections["name"].mark.problem("name", told))
+    if "paper" in sections:
+        plain = sections["paper"].plain()
+        papers = plain if isinstance(plain, list) else [plain]
+        if not all(isinstance(p, str) and p.strip() for p in papers):
+            told = f"expected the id of a paper, or a list of them; got {sections['paper'].describe()}"
+            problems.append(sections["paper"].mark.problem("paper", told))
     resolver = Resolver(root, shape_of_input(declared)) if root and declared else None
     for problem in unbuildable(resolver) if resolver else []:
         problems.append(problem)

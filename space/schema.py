@@ -49,6 +49,11 @@ def space_schema(vocabulary: Vocabulary | None = None) -> Schema:
         "properties": {
             "blockwright": {"const": FORMAT, "description": "format of the document"},
             "name": {"type": "string", "minLength": 1, "maxLength": 100, "description": "name of the study"},
+            "paper": {
+                "type": ["string", "array"],
+                "items": {"type": "string"},
+                "description": "catalogue ids of the papers it is from",
+            },
             "extends": {"type": "string", "description": "a preset or another file to start from"},
             "overrides": {"type": "object", "description": "path -> value, put into what `extends` gives"},
             "input": _input(),

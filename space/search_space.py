@@ -20,6 +20,7 @@ from space.measures import (
 from space.probing import uniform
 from space.resolver import DeadEnd, Picker, Resolver
 from space.settings import SearchSettings, TrainingSettings
+from space.shipped import named_file
 from space.sites import all_sites
 from space.spec import Domain, Pick, Picks, Spec
 from space.yaml_loader import Mark, load_yaml, load_yaml_file, short
@@ -56,9 +57,10 @@ class SearchSpace:
 
     @classmethod
     def from_file(cls, path: str | Path, vocabulary: Vocabulary | None = None) -> SearchSpace:
-        """Read and check a file. Raises SpaceError with every mistake in it."""
+        """Read and check a file, or a shipped preset or space by its name. Raises SpaceError with every mistake in it."""
         from space.reading import read
 
+        path = named_file(path)
         node = load_yaml_file(path)
         return read(node, Path(path), Path(path).read_text(encoding="utf-8-sig"), vocabulary or Vocabulary())
 
@@ -211,5 +213,5 @@ class SearchSpace:
 
 
 def load_space(path: str | Path, vocabulary: Vocabulary | None = None) -> SearchSpace:
-    """Read and check a space file. Raises SpaceError with every mistake in it."""
+    """Read and check a space file, or a shipped one by its name. Raises SpaceError with every mistake in it."""
     return SearchSpace.from_file(path, vocabulary)

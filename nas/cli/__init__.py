@@ -17,6 +17,7 @@ VERBS = {
     "show": "one trial of a study",
     "export": "write a trial out as plain PyTorch",
     "blocks": "the blocks there are, or one of them",
+    "presets": "published models and search spaces that come along",
     "hardware": "the hardware profiles there are, or one of them",
     "tasks": "the tasks there are",
     "schema": "JSON Schema of the space file, for editors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from space.errors import InputError, ShapeError
+from space.shape import Shape
 
 
 def must_divide(option: str, value: int, total: int, what: str) -> None:
@@ -40,3 +41,11 @@ def must_decode(kind: str, causal: bool) -> None:
     """InputError for a block that, built as it is, lets a position see later ones."""
     if not causal:
         raise InputError(f"{kind} has no decode form here: a position sees later ones (set causal: true in the input)")
+
+
+def must_have_grid(kind: str, shape: Shape) -> None:
+    """ShapeError for positions that don't come from an image."""
+    if not shape.has_grid:
+        raise ShapeError(
+            f"{kind} needs the grid that the positions come from; this {shape} has none (give it an image)"
+        )

@@ -11,8 +11,15 @@ from torch import Tensor
 from space.fused import fused
 
 
-def visible_pairs(queries: int, keys: int, causal: bool, window: int | None = None) -> int:
-    """Number of (query, key) pairs that a mask lets through; the last query stands at the last key."""
+def visible_pairs(queries: int, keys: int, causal: bool, window: int | None = None, first: int = 0) -> int:
+    """Number of (query, key) pairs that a mask lets through; the last query stands at the last key.
+
+    `first` keys stay visible outside the window (then queries and keys are equally many).
+    """
+    if first and window is not None:
+        reach = window - 1 if causal else min(window // 2, keys - 1)
+        beyond = [max(0, keys - s - reach - 1) + (0 if causal else max(0, s - reach)) for s in range(min(first, keys))]
+        return visible_pairs(queries, keys, causal, window) + sum(beyond)
     if causal:
         reach = keys if window is None else min(window, keys)
         first = keys - queries + 1
@@ -25,31 +32,45 @@ def visible_pairs(queries: int, keys: int, causal: bool, window: int | None = No
 
 
 def _counts(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, window: int | None = None, **rest: Any
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    causal: bool = False,
+    window: int | None = None,
+    first: int = 0,
+    prefix: int = 0,
+    **rest: Any,
 ) -> dict[str, int]:
     batch, heads, queries, width = q.shape
-    pairs = visible_pairs(queries, k.shape[2], causal, window)
+    pairs = visible_pairs(queries, k.shape[2] - prefix, causal, window, first) + queries * prefix
     return {"macs_executed": batch * heads * (width + v.shape[3]) * pairs}
 
 
 @fused("attention", counts=_counts)
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, window: int | None = None) -> Tensor:
-    """softmax(q k' / sqrt(E)) v. q [B, H, Lq, E]; k, v [B, G, Lk, E] with G dividing H -> [B, H, Lq, E].
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, window: int | None = None, first: int = 0, prefix: int = 0
+) -> Tensor:
+    """softmax(q k' / sqrt(E)) v. q [B, H, Lq, E]; k, v [B, G, prefix + Lk, E] with G dividing H -> [B, H, Lq, E].
 
-    `window`: causal, a query sees its own position and the `window` - 1 before; else those at most `window` // 2 away.
-    A window shorter than half the length is worked block by block, so its cost grows with Lq * window. Executed MACs
-    are those of the visible pairs; nominal ones those of the operators below, a causal mask in full as is usual.
+    `window`: causal, a query sees its own position and the `window` - 1 before; else those at most `window` // 2 away,
+    and besides the `first` positions of the sequence. The `prefix` keys in front are no positions: every query sees
+    them. A window shorter than half the length is worked block by block, so its cost grows with Lq * window. Executed
+    MACs are those of the visible pairs; nominal ones those of the operators below, a causal mask in full as is usual.
     """
     grouped = q.shape[1] != k.shape[1]
-    if window is None:
+    if window is None and not (causal and prefix):
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
-    reach = window - 1 if causal else window // 2
-    if 2 * (reach + 1) < q.shape[2]:
-        return _blockwise(q, k, v, causal, reach)
-    distance = _distance(q.shape[2], q.shape[2], 0, q.device)
-    mask = distance.abs() <= reach
+    length = q.shape[2]
+    reach = length if window is None else window - 1 if causal else window // 2
+    if 2 * (reach + 1) < length:
+        return _blockwise(q, k, v, causal, reach, min(first, length), prefix)
+    distance = _distance(length, prefix + length, -prefix, q.device)
+    key = torch.arange(prefix + length, device=q.device)
+    mask = (distance.abs() <= reach) | (key < prefix + first)
     if causal:
         mask = mask & (distance >= 0)
+    if prefix:
+        mask = mask | (key < prefix)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
@@ -58,8 +79,13 @@ def _distance(queries: int, keys: int, first_key: int, device: torch.device) -> 
     return torch.arange(queries, device=device)[:, None] - torch.arange(first_key, first_key + keys, device=device)
 
 
-def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int) -> Tensor:
-    """Blocks of `size` queries against the block itself and its neighbours, as one batch of small attentions."""
+def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int, first: int, prefix: int) -> Tensor:
+    """Blocks of `size` queries against the block itself and its neighbours, as one batch of small attentions.
+
+    The prefix and the first positions, where they aren't in the window already, join every block.
+    """
+    always_k, always_v = k[:, :, : prefix + first], v[:, :, : prefix + first]
+    k, v = k[:, :, prefix:], v[:, :, prefix:]
     batch, heads, length, _ = q.shape
     size = reach + 1
     blocks = -(-length // size)
@@ -80,7 +106,16 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int) -> Ten
     real = (position >= 0) & (position < length)
     # A query in the padding may see no key at all; its row is dropped below, and seeing padding keeps it finite.
     mask = (near & real[:, None, :]) | ~real[:, None, size : 2 * size].transpose(1, 2)
-    mask = mask.expand(batch, blocks, size, span * size).flatten(0, 1).unsqueeze(1)
+    if prefix + first:
+        key = torch.arange(-prefix, first, device=q.device)
+        away = start[:, :, None] + torch.arange(size, device=q.device)[:, None] - key
+        beyond = away > reach if causal else away.abs() > reach
+        mask = torch.cat([beyond | (key < 0), mask.expand(blocks, size, span * size)], dim=2)
+        k, v = (
+            torch.cat([t.unsqueeze(1).expand(batch, blocks, *t.shape[1:]).flatten(0, 1), local], dim=2)
+            for t, local in ((always_k, k), (always_v, v))
+        )
+    mask = mask.expand(batch, blocks, size, k.shape[2]).flatten(0, 1).unsqueeze(1)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != k.shape[1])
     return y.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
@@ -93,7 +128,72 @@ def rotary_table(length: int, width: int, base: float, start: int = 0) -> Tensor
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair (x_i, x_(i + E/2)) by its position's angle. x [B, H, L, E]; Su et al. 2021, arXiv:2104.09864."""
+    """Turn each pair (x_i, x_(i + E/2)) by its position's angle. x [B, H, L, E]; Su et al. 2021, arXiv:2104.09864.
+
+    A table narrower than E / 2 turns the channels in front only.
+    """
     cos, sin = table[0], table[1]
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    width = 2 * table.shape[-1]
+    if width == x.shape[-1]:
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    first, second, rest = x.split([width // 2, width // 2, x.shape[-1] - width], dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+def rotate_at(x: Tensor, table: Tensor, base: float, start: int) -> Tensor:
+    """`rotate` for positions from `start`, also beyond the end of the table."""
+    angles = table[:, start : start + x.shape[2]]
+    if angles.shape[1] < x.shape[2]:
+        angles = rotary_table(x.shape[2], 2 * table.shape[2], base, start).to(x)
+    return rotate(x, angles)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads * E] -> [B, heads, L, E]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[B, H, L, E] -> [B, L, H * E]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: bool = False) -> Tensor:
+    """softmax(q k' / sqrt(E) + bias) v. q [B, H, Lq, E]; k, v [B, G, Lk, E]; bias [H, Lq, Lk]."""
+    if causal:
+        bias = bias.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def later(queries: int, keys: int, device: torch.device) -> Tensor:
+    """True where a key stands after the query, [queries, keys]; the last query stands at the last key."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu(keys - queries + 1)
+
+
+def relative_row(table: Tensor, count: int) -> Tensor:
+    """The last row of a causal `relative_matrix` over `count` positions. table [H, N] -> [H, 1, count]."""
+    distance = torch.arange(count - 1, -1, -1, device=table.device)
+    return table[:, distance.clamp(max=table.shape[1] - 1)].unsqueeze(1)
+
+
+def relative_matrix(table: Tensor, length: int, causal: bool) -> Tensor:
+    """Entries by distance laid out as a matrix, M_ij = table of i - j. table [H, N] -> [H, L, L].
+
+    Causal: entry d is for i - j = d, and later keys repeat entry 0. Else entry d + (N - 1) / 2 is. Distances beyond
+    the table take its last entry.
+    """
+    distance = _distance(length, length, 0, table.device)
+    reach = table.shape[1] - 1 if causal else (table.shape[1] - 1) // 2
+    return table[:, distance.clamp(0, reach) if causal else distance.clamp(-reach, reach) + reach]
+
+
+def attention_sink_ratio(q: Tensor, k: Tensor, causal: bool = True) -> Tensor:
+    """Mean attention mass on the first key, for every head: q, k [B, H, L, E] -> [H].
+
+    Uniform causal weights give (1 + 1/2 + .. + 1/L) / L.
+    """
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    if causal:
+        scores = scores.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))
+    return scores.softmax(-1)[..., 0].mean((0, 2))

@@ -13,16 +13,55 @@ def channel_map(layout: str, width: int, out: int, bias: bool = True) -> nn.Modu
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation module of a name: none, gelu, relu or silu."""
-    table: dict[str, type[nn.Module]] = {"none": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+    """The activation module of a name: none, gelu, gelu_tanh (its approximation by tanh), relu, relu6, silu, ..."""
+    if name == "gelu_tanh":
+        return nn.GELU(approximate="tanh")
+    table: dict[str, type[nn.Module]] = {
+        "none": nn.Identity,
+        "gelu": nn.GELU,
+        "relu": nn.ReLU,
+        "relu6": nn.ReLU6,
+        "silu": nn.SiLU,
+        "hard_swish": nn.Hardswish,
+        "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": nn.Hardsigmoid,
+        "tanh": nn.Tanh,
+    }
     return table[name]()
 
 
-def make_norm(name: str, width: int) -> nn.Module:
-    """The norm over the last axis of a name: none, layer_norm or rms_norm."""
+def channels_last(x: Tensor, layout: str) -> Tensor:
+    """[B, ..., D] from a sequence, a vector (both as they are) or a grid [B, D, H, W] -> [B, H, W, D]."""
+    return x.movedim(1, -1).contiguous() if layout == "grid" else x
+
+
+def channels_back(x: Tensor, layout: str) -> Tensor:
+    """The way back from `channels_last`."""
+    return x.movedim(-1, 1).contiguous() if layout == "grid" else x
+
+
+def make_norm(name: str, width: int, eps: float = 1e-6) -> nn.Module:
+    """The norm over the last axis of a name: none, layer_norm, rms_norm, or batch_norm (of vectors)."""
     if name == "none":
         return nn.Identity()
-    return nn.LayerNorm(width, eps=1e-6) if name == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
+    if name == "batch_norm":
+        return nn.BatchNorm1d(width, eps=eps)
+    return nn.LayerNorm(width, eps=eps) if name == "layer_norm" else nn.RMSNorm(width, eps=eps)
+
+
+def layer_scale(layout: str, width: int, start: float | None) -> nn.Parameter | None:
+    """A gain per channel for a residual branch, all `start`, shaped to multiply such a tensor; None for no start.
+
+    Touvron et al. 2021, arXiv:2103.17239, section 2.
+    """
+    if start is None:
+        return None
+    return nn.Parameter(torch.full((width, 1, 1) if layout == "grid" else (width,), start))
+
+
+def scaled(x: Tensor, gain: Tensor | None) -> Tensor:
+    """x, times a gain where there is one."""
+    return x if gain is None else x * gain
 
 
 def learned_positions(length: int, width: int) -> nn.Parameter:

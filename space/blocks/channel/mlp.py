@@ -22,7 +22,9 @@ class MLP(Block):
 
     class Options(BlockOptions):
         ratio: float = Field(4.0, gt=0, le=64, description="hidden width over D")
-        activation: Literal["gelu", "relu", "silu"] = Field("gelu", description="between the two maps")
+        activation: Literal["gelu", "relu", "silu", "gelu_tanh"] = Field(
+            "gelu", description="between the two maps; gelu_tanh: its approximation by tanh"
+        )
         bias: bool = Field(True, description="bias on both maps")
 
     def __init__(self, shape: Shape, options: Options) -> None:

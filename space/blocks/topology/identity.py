@@ -8,7 +8,7 @@ from space.block import Block, BlockOptions, block
 from space.shape import Shape
 
 
-@block("identity", role="topology", layout=("sequence", "grid", "vector", "tokens"), pointwise=True)
+@block("identity", role="topology", layout=("sequence", "grid", "vector", "tokens", "video"), pointwise=True)
 class Identity(Block):
     """Identity. y = x, any shape. Stands in a choice for "no block here" and vanishes from the document."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, ChannelSlot, Child, MixerSlot, Node, NormSlot, State, block
+from space.ops.channels import layer_scale, scaled
 from space.shape import Shape
 
 
@@ -17,13 +18,15 @@ class Layer(Block):
     """Pre-norm residual pair. x [B, L, D] or [B, D, H, W] -> the same shape.
 
     x <- x + mixer(norm(x)); x <- x + channel(norm(x)). `identity` in either place drops that half, its norm and its
-    residual included. Xiong et al. 2020, arXiv:2002.04745 (pre-norm form).
+    residual included. `layer_scale` gives both halves a gain per channel. Xiong et al. 2020, arXiv:2002.04745 (pre-norm
+    form); Touvron et al. 2021, arXiv:2103.17239 (layer scale).
     """
 
     class Options(BlockOptions):
         norm: NormSlot = Field({"rms_norm": {}}, description="norm before each half")
         mixer: MixerSlot = Field({"identity": {}}, description="mixes positions")
         channel: ChannelSlot = Field({"identity": {}}, description="mixes channels")
+        layer_scale: float | None = Field(None, gt=0, le=10, description="initial gain per channel; none: no gain")
 
     @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
@@ -40,7 +43,9 @@ class Layer(Block):
         halves = {half: by_name[half] for half in ("mixer", "channel") if by_name.get(half) is not None}
         if not halves:
             return None
-        return {"layer": {"norm": by_name[f"{next(iter(halves))}_norm"], **halves}}
+        norm = by_name[f"{next(iter(halves))}_norm"]
+        own = {name: value for name, value in options.items() if name not in cls.slots}
+        return {"layer": {"norm": norm, **halves, **own}}
 
     def __init__(
         self,
@@ -56,12 +61,14 @@ class Layer(Block):
         self.mixer = mixer
         self.channel_norm = channel_norm
         self.channel = channel
+        self.mixer_scale = layer_scale(shape.layout, shape.dim, options.layer_scale if mixer is not None else None)
+        self.channel_scale = layer_scale(shape.layout, shape.dim, options.layer_scale if channel is not None else None)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mixer is not None and self.mixer_norm is not None:
-            x = x + self.mixer(self.mixer_norm(x))
+            x = x + scaled(self.mixer(self.mixer_norm(x)), self.mixer_scale)
         if self.channel is not None and self.channel_norm is not None:
-            x = x + self.channel(self.channel_norm(x))
+            x = x + scaled(self.channel(self.channel_norm(x)), self.channel_scale)
         return x
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -69,5 +76,5 @@ class Layer(Block):
             if half in self.block_children:
                 y, state[f"{half}_norm"] = self.block_children[f"{half}_norm"].step(x, state[f"{half}_norm"])
                 y, state[half] = self.block_children[half].step(y, state[half])
-                x = x + y
+                x = x + scaled(y, self.mixer_scale if half == "mixer" else self.channel_scale)
         return x, state

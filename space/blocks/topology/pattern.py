@@ -12,7 +12,7 @@ from space.blocks.topology.sequence import Sequence
 from space.shape import Shape
 
 
-@block("pattern", role="topology", layout=("sequence", "grid", "vector", "tokens"))
+@block("pattern", role="topology", layout=("sequence", "grid", "vector", "tokens", "video"))
 class Pattern(Sequence):
     """Blocks in turn, cycled to a depth: `blocks: [a, a, b], times: 7` is a a b a a b a.
 

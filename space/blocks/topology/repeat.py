@@ -13,7 +13,7 @@ from space.blocks.topology.sequence import chain
 from space.shape import Shape
 
 
-@block("repeat", role="topology", layout=("sequence", "grid", "vector", "tokens"))
+@block("repeat", role="topology", layout=("sequence", "grid", "vector", "tokens", "video"))
 class Repeat(Block):
     """A block several times over: y = f_n(... f_1(x)), any shape that it takes.
 

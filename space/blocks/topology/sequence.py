@@ -12,7 +12,7 @@ from space.block import Block, BlockOptions, BlockSlot, Child, Node, State, bloc
 from space.shape import Shape
 
 
-@block("sequence", role="topology", layout=("sequence", "grid", "vector", "tokens"))
+@block("sequence", role="topology", layout=("sequence", "grid", "vector", "tokens", "video"))
 class Sequence(Block):
     """Blocks one after the other: y = f_n(... f_1(x)). Takes and gives whatever its first and last block do."""
 

@@ -20,8 +20,8 @@ from space.shape import Shape
 class TiedLM(Block):
     """Language model with one table for embedding and output. ids int64 [B, L] -> logits [B, L, V].
 
-    x_t = E[id_t] + p_t; y_t = E norm(f(x)_t), with f the blocks, p a learned table for `position: learned`, and E [V, D]
-    one parameter, counted once. Press & Wolf 2016, arXiv:1608.05859; Radford et al. 2019 (GPT-2), section 2.3.
+    x_t = E[id_t] + p_t; y_t = E norm(f(x)_t), with f the blocks, p a learned table for `position: learned`, and
+    E [V, D] one parameter, counted once. Press & Wolf 2016, arXiv:1608.05859; Radford et al. 2019 (GPT-2), section 2.3.
     """
 
     example: ClassVar = {

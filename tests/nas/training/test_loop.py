@@ -246,3 +246,23 @@ def test_random_state_and_threads_are_given_back() -> None:
         assert torch.equal(first, torch.rand(3))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+def test_the_loss_that_a_block_adds_is_trained(digits: Task) -> None:
+    class Balanced(nn.Module):
+        auxiliary_loss: Tensor | None = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = nn.Linear(64, 10)
+            self.other = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                self.auxiliary_loss = self.other.square().sum()
+            return self.score(x.flatten(1))
+
+    torch.manual_seed(0)
+    model = Balanced()
+    train(model, digits, TrainingSettings(steps=30, learning_rate=0.05), device="cpu")
+    assert model.other.detach().abs().max() < 0.5

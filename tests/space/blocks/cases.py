@@ -106,7 +106,8 @@ def works(node: Node, shape: Shape) -> bool:
     return True
 
 
-def _nodes(cls: type[Block], shape: Shape) -> Iterator[Node]:
+def _nodes(cls: type[Block], shape: Shape, varied: bool) -> Iterator[Node]:
+    """The plainest node that works on a shape; where `varied`, also each option at other values."""
     if cls.example and works({cls.kind: dict(cls.example)}, shape):
         yield {cls.kind: dict(cls.example)}
     required = [name for name, field in cls.Options.model_fields.items() if field.is_required()]
@@ -116,6 +117,8 @@ def _nodes(cls: type[Block], shape: Shape) -> Iterator[Node]:
         return
     options = dict(zip(required, base, strict=True))
     yield {cls.kind: options}
+    if not varied:
+        return
     for name, field in cls.Options.model_fields.items():
         chosen = 0
         for value in alternatives(cls, name):
@@ -127,12 +130,17 @@ def _nodes(cls: type[Block], shape: Shape) -> Iterator[Node]:
 
 def cases_of(cls: type[Block]) -> list[Case]:
     """Every case of one kind."""
-    return [
-        Case(cls.kind, name, node, shape)
-        for name, shape in SHAPES.items()
-        if shape.layout in cls.layouts
-        for node in _nodes(cls, shape)
-    ]
+    cases: list[Case] = []
+    seen: set[str] = set()
+    for name, shape in SHAPES.items():
+        if shape.layout in cls.layouts:
+            # Options are varied on the first shape of each layout, and on causal ones where that makes a difference.
+            varied = shape.layout not in seen or (shape.causal and not cls.pointwise)
+            found = [Case(cls.kind, name, node, shape) for node in _nodes(cls, shape, varied)]
+            if found:
+                seen.add(shape.layout)
+            cases += found
+    return cases
 
 
 def all_cases() -> list[Case]:

@@ -58,7 +58,7 @@ def test_shape_and_dtype(case: Case) -> None:
 @every_case
 def test_gradients_reach_every_parameter(case: Case) -> None:
     block = case.build().train()
-    x = case.input()
+    x = case.input(batch=8)
     if x.is_floating_point():
         x.requires_grad_()
     y = block(x)

@@ -111,6 +111,7 @@ def test_selective_ssm_starts_as_published() -> None:
     assert 0.00099 < steps.min() < steps.max() < 0.101
 
 
+@pytest.mark.paper("fnet")
 @pytest.mark.parametrize("orthonormal", [False, True])
 def test_fourier_mixer_is_the_real_part_of_two_transforms(orthonormal) -> None:
     block, x = built({"fourier_mixer": {"orthonormal": orthonormal}}, PLAIN)

@@ -33,7 +33,12 @@ IMAGE = Shape("grid", 3, height=32, width=48)
         ({"pool": {"window": 40}}, IMAGE, "window", "window must not exceed the height 32; got 40 (try 32 or less)"),
         ({"depthwise_conv": {"kernel": 4}}, WIDE, "kernel", "kernel must be odd unless causal; got 4 (try 3 or 5)"),
         ({"depthwise_conv": {"causal": True}}, IMAGE, "causal", "a grid has no causal order"),
-        ({"patch_embed": {"patch": 4, "dim": 8}}, WIDE, "", "patch_embed takes grid; got sequence [B, 16, 192]"),
+        (
+            {"patch_embed": {"patch": 4, "dim": 8}},
+            WIDE,
+            "",
+            "patch_embed takes grid or video; got sequence [B, 16, 192]",
+        ),
     ],
 )
 def test_refusals(node: Node, shape: Shape, option: str, message: str) -> None:

@@ -1,0 +1,79 @@
+"""The shipped models and spaces, and the published figures of the models."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from typing import Any
+
+from space.shipped import PRESETS, shipped_files
+
+
+def list_shipped() -> list[dict[str, Any]]:
+    """`{"name", "what", "paper", "about", "published"}` of every preset ("preset") and search space ("space").
+
+    `about` is the first line of the file's opening comment; `published` holds the figures of `published.csv`.
+    """
+    rows = []
+    for what, name, path in shipped_files():
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        rows.append(
+            {
+                "name": name,
+                "what": what,
+                "paper": ", ".join(_papers(path)),
+                "about": first.lstrip("# ") if first.startswith("#") else "",
+                "published": published().get(name, {}),
+            }
+        )
+    return rows
+
+
+def _papers(path: Any) -> list[str]:
+    from space.paper_index import papers_of_file
+
+    return papers_of_file(path)
+
+
+@cache
+def published() -> dict[str, dict[str, int]]:
+    """Preset -> `{"params", "params_deployed", "macs"}` as published, where known."""
+    found = {}
+    with (PRESETS / "published.csv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            figures = {"params": row["params"], "params_deployed": row["params_deployed"]}
+            known = {name: int(value) for name, value in figures.items() if value}
+            if row["macs_millions"]:
+                known["macs"] = round(float(row["macs_millions"]) * 1e6)
+            found[row["model"]] = known
+    return found
+
+
+def preset_figures() -> list[dict[str, Any]]:
+    """`{"name", "input", "params", "params_deployed", "macs", "published"}` of every preset, counted now."""
+    from costmodel import cost
+    from nas.loading import load_space
+
+    rows = []
+    for what, name, path in shipped_files():
+        if what != "preset":
+            continue
+        architecture = load_space(path).only()
+        counted = cost(architecture)
+        rows.append(
+            {
+                "name": name,
+                "input": _input(architecture.document["input"]),
+                "params": counted.params,
+                "params_deployed": counted.params_deployed,
+                "macs": counted.macs,
+                "published": published().get(name, {}),
+            }
+        )
+    return rows
+
+
+def _input(declared: dict[str, Any]) -> str:
+    if "shape" in declared:
+        return f"{declared['kind']} {' x '.join(str(n) for n in declared['shape'])}"
+    return f"{declared['kind']} {declared['length']}"

@@ -1,0 +1,87 @@
+"""Sparse attention with an estimated mask."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from space.block import instantiate
+from space.errors import InputError, ShapeError
+from space.ops import naive
+from space.shape import Shape
+from tests.space.blocks.attention.witness import (
+    CAUSAL,
+    PLAIN,
+    built,
+    join,
+    macs,
+    qkv_of,
+    same,
+    scores,
+    seen,
+    softmax_over,
+)
+
+
+@pytest.mark.paper("sea")
+@pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
+def test_all_keys_are_dense_attention(shape) -> None:
+    block, x = built({"estimated_sparse_attention": {"heads": 2, "keys": 12}}, shape)
+    q, k, v = qkv_of(block, x, 2)
+    same(block(x), block.out(join(softmax_over(scores(q, k), seen(12, shape.causal)) @ v)))
+    plain = instantiate({"attention": {"heads": 2}}, shape)
+    assert {n: p.shape for n, p in block.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+
+
+@pytest.mark.paper("sea")
+@pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
+@pytest.mark.parametrize(("keys", "bins"), [(4, 6), (5, 5), (11, 12), (3, 12)])
+def test_written_row_by_row(shape, keys: int, bins: int) -> None:
+    block, x = built({"estimated_sparse_attention": {"heads": 2, "keys": keys, "bins": bins}}, shape)
+    q, k, v = qkv_of(block, x, 2)
+    f = torch.nn.functional.elu
+    context, _ = naive.linear_attention(f(q) + 1, f(k) + 1, v, shape.causal)
+    logits = block.estimate(torch.cat([q, context], -1))
+    span = math.ceil(12 / bins)
+    y = torch.empty_like(v)
+    for b in range(2):
+        for t in range(12):
+            last = t if shape.causal else 11
+            estimate = logits[b, :, t] + block.refine(logits[b, :, t][None])[0]
+            for h in range(2):
+                open_bins = [n for n in range(estimate.shape[1]) if n * span <= last]
+                mass = estimate[h, open_bins].softmax(0)
+                chosen = mass.topk(min(keys // span, len(open_bins))).indices.tolist()
+                kept = [j for n in chosen for j in range(n * span, n * span + span) if j <= last]
+                assert len(kept) <= keys
+                near = scores(q[b, h, t : t + 1], k[b, h, kept]).softmax(-1) @ v[b, h, kept]
+                share = mass[chosen].sum()
+                y[b, h, t] = share * near[0] + (1 - share) * v[b, h, : last + 1].mean(0)
+    same(block(x), block.out(join(y)))
+
+
+@pytest.mark.paper("sea")
+def test_work_is_linear_in_the_length() -> None:
+    def work(length: int) -> float:
+        node = {"estimated_sparse_attention": {"heads": 2, "keys": length // 8, "bins": 16}}
+        return macs(node, Shape("sequence", 8, length))
+
+    fixed = {"estimated_sparse_attention": {"heads": 2, "keys": 64, "bins": 64}}
+    small, large = (macs(fixed, Shape("sequence", 8, n)) for n in (512, 1024))
+    assert large < 2.6 * small
+    assert work(1024) / work(512) > 2.6
+
+
+@pytest.mark.paper("sea")
+def test_bins_that_hold_more_than_the_keys_are_refused() -> None:
+    with pytest.raises(ShapeError, match="keys must hold a bin of 3 keys; got 2"):
+        instantiate({"estimated_sparse_attention": {"heads": 2, "keys": 2, "bins": 4}}, PLAIN)
+
+
+@pytest.mark.paper("sea")
+def test_bins_end() -> None:
+    block = instantiate({"estimated_sparse_attention": {"heads": 2, "keys": 4, "bins": 6}}, CAUSAL)
+    with pytest.raises(InputError, match="bins for 12"):
+        block.step(torch.zeros(1, 1, 8), block.init_state(1, 12))
