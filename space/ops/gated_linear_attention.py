@@ -26,9 +26,8 @@ def gated_linear_attention(
     formed, so nothing overflows, however fast a channel fades. Yang et al. 2023, arXiv:2312.06635, section 4.
     """
     outputs = []
-    for start in range(0, v.shape[2], SEGMENT):
-        part = slice(start, start + SEGMENT)
-        y, initial = _segment(q[:, :, part], k[:, :, part], v[:, :, part], log_decay[:, :, part], initial)
+    for q_s, k_s, v_s, g_s in zip(*(t.split(SEGMENT, dim=2) for t in (q, k, v, log_decay)), strict=True):
+        y, initial = _segment(q_s, k_s, v_s, g_s, initial)
         outputs.append(y)
     assert initial is not None
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), initial

@@ -26,8 +26,8 @@ class DCTModulation(Block):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(shape.height, shape.width))
         self.gate = nn.Conv2d(shape.dim, shape.dim, 1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        for parameter in self.gate.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         c = dct(dct(x, -1), -2)
