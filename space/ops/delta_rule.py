@@ -24,7 +24,10 @@ def gated_delta_rule(
     exp(G_i - G_j) k_j u_j', G the summed g, where u solves a unit lower triangular system, u_i = b_i (v_i - exp(G_i) S' k_i
     - sum_(j < i) exp(G_i - G_j) (k_i . k_j) u_j). Yang et al. 2024, arXiv:2412.06464, section 3.3.
     """
-    length, size = v.shape[2], CHUNK
+    length = v.shape[2]
+    if length == 1:
+        return _single_position(q, k, v, beta.unsqueeze(-1), torch.exp(log_decay).unsqueeze(-1), initial)
+    size = min(CHUNK, 1 << (length - 1).bit_length())
     chunks = -(-length // size)
     pad = chunks * size - length
     if pad:
@@ -49,6 +52,18 @@ def gated_delta_rule(
         state = state * kept[:, :, i, -1:] + to_end[:, :, i] @ u
     y = outputs[0] if chunks == 1 else torch.cat(outputs, dim=2)
     return (y[:, :, :length] if pad else y), state
+
+
+def _single_position(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of the recurrence; beta, decay [B, H, 1, 1]."""
+    if initial is None:
+        state = k.transpose(-1, -2) * (beta * v)
+    else:
+        faded = decay * initial
+        state = torch.addcmul(faded, k.transpose(-1, -2), beta * (v - k @ faded))
+    return q @ state, state
 
 
 def unit_lower_inverse(below: Tensor) -> Tensor:
