@@ -28,9 +28,8 @@ def linear_attention(
         state = linear_attention_state(k, v, initial)
         return _divide(q @ state, eps)
     outputs = []
-    for start in range(0, q.shape[2], SEGMENT):
-        part = slice(start, start + SEGMENT)
-        total, initial = _causal_total(q[:, :, part], k[:, :, part], v[:, :, part], initial)
+    for q_s, k_s, v_s in zip(*(t.split(SEGMENT, dim=2) for t in (q, k, v)), strict=True):
+        total, initial = _causal_total(q_s, k_s, v_s, initial)
         outputs.append(_divide(total, eps))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
