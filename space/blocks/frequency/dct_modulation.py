@@ -14,9 +14,9 @@ from space.shape import Shape
 class DCTModulation(Block):
     """Adaptive weights on the cosine transform of a map. x [B, D, H, W] -> the same shape.
 
-    c = dct_2d(x); y = inverse dct_2d(c * w * 2 sigmoid(W c)), with one learned weight w a frequency [H, W], shared by the
-    channels, and a map W over channels that makes it depend on content. w starts at one and W at zero, so that the block
-    starts as the identity. Pan et al. 2025, arXiv:2511.20151 (HCFSSNet, adaptive frequency modulation).
+    c = dct_2d(x); y = inverse dct_2d(c * w * 2 sigmoid(W c)), with one learned weight w a frequency [H, W], shared by
+    the channels, and a map W over channels that makes it depend on content. w starts at one and W at zero, so that the
+    block starts as the identity. Pan et al. 2025, arXiv:2511.20151 (HCFSSNet, adaptive frequency modulation).
     """
 
     class Options(BlockOptions):
