@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from space import build, load_space
 from space.extends import PRESETS
+from tests.peers.common import importable
 
 Weights = dict[str, Tensor]
 
@@ -196,6 +197,7 @@ def relative_error(preset: str) -> float:
 
 
 def main(wanted: list[str]) -> int:
+    importable()
     errors = {}
     for preset in wanted or PEERS:
         errors[preset] = relative_error(preset)
