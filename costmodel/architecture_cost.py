@@ -182,7 +182,7 @@ def _on(profile: Profile, table: OperatorTable, segment: Segment, phase: str, dt
     chosen = dtype or ("float32" if training else profile.deployment_dtype)
     weights = segment.parameters * ITEMSIZE[chosen] + _scaled(segment.buffer_bytes, segment.buffer_fixed, chosen)
     priced = price(table.matrix, profile, chosen, weights)
-    peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen])
+    peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen], profile.kind in ("cpu", "gpu"), profile.kind=="cpu")
     working = peak + _scaled(segment.state_bytes, segment.state_fixed, chosen)
     if training:
         working += 8.0 * segment.trainable

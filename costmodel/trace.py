@@ -68,7 +68,7 @@ class Recorder(TorchDispatchMode):
         self.summaries: dict[int, int] = {}
         self.region_count = 0
         self.open_backward: Region | None = None
-        self.pending: set[int] = set()
+        self.latest: tuple[int, int | Spot] = (-1, 0)
 
     # -- storages
 
@@ -118,6 +118,7 @@ class Recorder(TorchDispatchMode):
             return
         if name in _FREE_WHEN_SHARED and results and operands and results[0] is operands[0]:
             return
+        self.settle()
         count = _unknown(results) if formula is None else formula(args, kwargs, out)
         region = self._region_of_row()
         share = self._share_of_row()
@@ -173,6 +174,7 @@ class Recorder(TorchDispatchMode):
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
         row[C["fixed_read"]], row[C["fixed_written"]] = fixed_read, fixed_written
         row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = count.m, count.n, count.k, count.batch
+        row[C["workspace"]] = count.workspace
         if made_last >= 0:
             row[C["producer"]] = now - made_last
         if region is not None:
@@ -181,8 +183,15 @@ class Recorder(TorchDispatchMode):
 
     def append(self, row: list[float]) -> None:
         """Put a row at the current time."""
+        now = self.time
+        summary = row[C["is_summary"]] > 0
+        self.latest = (now - 1, Spot(now - 1, now)) if summary else (now, int(row[C["region"]]))
         self.open_rows.append(row)
         self.clock[self.part] += 1
+
+    def settle(self, end: bool = False) -> None:
+        """Note which memory Python has let go of since the latest row."""
+        self.pieces.settle(*self.latest, end)
 
     def _born(self, piece: Piece, now: int, region: Region | None) -> None:
         piece.birth = now
@@ -362,12 +371,16 @@ class Recorder(TorchDispatchMode):
         """Put a child's rows at the current time; gives the time of the first."""
         if self.part:
             self.close_backward_region()
+        self.settle()
         self.close_rows()
         start = self.time
         length = use.segment.lengths[use.part]
         if length:
             self.parts[self.part].append(use)
             self.clock[self.part] += length
+            end = start + length - 1
+            summary = use.segment.rows(use.part)[-1, C["is_summary"]] > 0
+            self.latest = (end - 1, Spot(end - 1, end)) if summary else (end, Spot(end))
         return start
 
     def begin_backward(self) -> None:
@@ -402,6 +415,7 @@ class Recorder(TorchDispatchMode):
         """Close the recording."""
         if self.part:
             self.close_backward_region()
+        self.settle(end=True)
         self.close_rows()
         patches = alive_patches(self.known, {id(p) for p in held}, self.summaries)
         self.pieces.close()
