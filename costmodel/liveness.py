@@ -41,6 +41,7 @@ class Piece:
         "made_here",
         "nbytes",
         "readers",
+        "remembered",
         "role",
         "run",
         "shared",
@@ -51,6 +52,7 @@ class Piece:
         self.fixed = fixed
         self.role = role  # "" made inside, "weight", "constant", "input" or "state": from outside
         self.run = 0.0 if role == "weight" else 1.0  # largest share of the runs that any reader runs in
+        self.remembered = role == "state"  # or such a state with something new behind it
         self.birth = -1
         self.birth_region = 0
         self.last = -1

@@ -26,6 +26,7 @@ COLUMNS = (
     "bytes_read",  # bytes of the operands, weights included
     "bytes_written",  # bytes of the results
     "weight_bytes",  # of bytes_read, those of parameters and buffers
+    "state_read",  # of bytes_read, those of what a decode step remembers (KV cache, recurrent state)
     "fixed_read",  # of bytes_read, those that don't follow the chosen precision (integers, masks, complex numbers)
     "fixed_written",  # of bytes_written, the same
     "m",  # matrix product [m, k] x [k, n], `batch` times; of the largest product inside for a summary row

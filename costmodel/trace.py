@@ -123,7 +123,7 @@ class Recorder(TorchDispatchMode):
         region = self._region_of_row()
         share = self._share_of_row()
         now = self.time
-        read = weight = fixed_read = written = fixed_written = 0.0
+        read = weight = fixed_read = written = fixed_written = state_read = 0.0
         made_last = -1
         in_place = {id(t) for t in results}
         write_only = count.read is not None
@@ -143,6 +143,8 @@ class Recorder(TorchDispatchMode):
             if piece.role in ("weight", "constant") and not write_only:
                 weight += size
             read += size
+            if piece.remembered:
+                state_read += size
             if tensor.dtype is not torch.float32:
                 fixed_read += size
         if count.read is not None:
@@ -173,6 +175,10 @@ class Recorder(TorchDispatchMode):
         row[C["transcendentals"]] = count.transcendental
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
         row[C["fixed_read"]], row[C["fixed_written"]] = fixed_read, fixed_written
+        if state_read:
+            row[C["state_read"]] = min(state_read, read)
+            if name == "cat":
+                self._piece(results[0]).remembered = True
         row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = count.m, count.n, count.k, count.batch
         row[C["workspace"]] = count.workspace
         if made_last >= 0:
@@ -291,6 +297,7 @@ class Recorder(TorchDispatchMode):
             "bytes_read": sum(map(unique_bytes, operands)),
             "fixed_read": sum(unique_bytes(t) for t in operands if t.dtype is not torch.float32),
             "weight_bytes": sum(map(unique_bytes, weights)),
+            "state_read": sum(unique_bytes(t) for t, p in zip(operands, before, strict=True) if p.remembered),
             "bytes_written": sum(map(unique_bytes, results)),
             "fixed_written": sum(unique_bytes(t) for t in results if t.dtype is not torch.float32),
             "grad_written": sum(unique_bytes(t) for t in operands if t.requires_grad),
@@ -319,7 +326,7 @@ class Recorder(TorchDispatchMode):
         row[C["is_summary"]], row[C["skipped"]] = 1.0, region.skipped
         for name in _SUMMED:
             row[C[name]] = region.sums[name]
-        for name in ("bytes_read", "fixed_read", "weight_bytes", "bytes_written", "fixed_written"):
+        for name in ("bytes_read", "fixed_read", "weight_bytes", "state_read", "bytes_written", "fixed_written"):
             row[C[name]] = region.traffic[name]
         row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = m, n, k, batch
         self.summaries[region.number] = self.time
@@ -354,6 +361,7 @@ class Recorder(TorchDispatchMode):
             "bytes_read": given["bytes_read"] + 2 * given["bytes_written"],
             "fixed_read": given["fixed_read"] + 2 * given["fixed_written"],
             "weight_bytes": given["weight_bytes"],
+            "state_read": 0.0,
             "bytes_written": given["grad_written"],
             "fixed_written": 0.0,
         }
