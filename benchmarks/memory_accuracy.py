@@ -68,7 +68,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, one thread; MB predicted, MB measured, predicted / measured")
-    print(f"{'architecture':<22} {'batch':>5} {'phase':<22} {'predicted':>10} {'measured':>10} {'all':>7} {'activations':>12}")
+    print(
+        f"{'architecture':<22} {'batch':>5} {'phase':<22} {'predicted':>10} {'measured':>10} {'all':>7} {'activations':>12}"
+    )
     errors: dict[str, list[tuple[float, float]]] = {}
     for name, batch, seed in CASES:
         if only and name not in only:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,11 +14,16 @@ from costmodel.blocks import node_table
 from costmodel.hardware import Profile, as_profile, check_dtype
 from costmodel.lengths import check_lengths, table_of_lengths
 from costmodel.memory_checkpoint import checkpointed
+from costmodel.memory_graph import capture
+from costmodel.memory_patches import patched, tiled
+from costmodel.memory_plan import PlanOptions
+from costmodel.memory_plan import plan as make_plan
 from costmodel.precision import Precision, uniform
-from costmodel.pricing import BOUNDS, Priced, price
+from costmodel.pricing import Priced, price
 from costmodel.record import PHASES
+from costmodel.rows import block_rows, operator_rows
 from costmodel.segment import Segment
-from costmodel.table import ITEMSIZE, KINDS, C, OperatorTable, alive_bytes, operator_name, peak_activation_bytes
+from costmodel.table import ITEMSIZE, C, OperatorTable, alive_bytes, peak_activation_bytes
 from space.block import Node
 from space.deploy import deployed_form
 from space.errors import InputError, did_you_mean
@@ -120,8 +125,8 @@ class Cost:
             )
         if what not in ("operator", "block"):
             raise InputError(f"a cost is shown by 'operator' or by 'block'; got {what!r}")
-        rows = _operator_rows(self.hardware[hardware].table, self.hardware[hardware].priced)
-        return rows if what == "operator" else _block_rows(rows)
+        rows = operator_rows(self.hardware[hardware].table, self.hardware[hardware].priced)
+        return rows if what == "operator" else block_rows(rows)
 
 
 def cost(
@@ -136,6 +141,9 @@ def cost(
     lengths: Sequence[int] | None = None,
     padding: str = "packed",
     checkpoint: bool = False,
+    patches: tuple[int, int] | None = None,
+    tiles: tuple[int, int] | None = None,
+    plan: PlanOptions | None = None,
 ) -> Cost:
     """The cost of an architecture, without running it.
 
@@ -145,8 +153,10 @@ def cost(
     float32, or what the profile states as its deployment precision; `precision` states it by role
     (`weights=int4,activations=float16,kv=int8`). `lengths` is a batch of sequences of these lengths (contexts in
     decode), `padding` "packed" or "max" (to the longest). `checkpoint` (training): every outer block keeps only its
-    input and runs forward twice. Raises InputError for what can't be asked, ShapeError where a block can't take the
-    length.
+    input and runs forward twice. `patches` (rows, columns; inference): the first blocks run patch by patch. `tiles`
+    (side, overlap; inference of image to image): the network runs tile by tile. `plan` (inference): a static memory
+    plan with these liberties takes the place of liveness. Raises InputError for what can't be asked, ShapeError where
+    a block can't take the length.
     """
     _check(phase, batch, length)
     if dtype is not None:
@@ -154,6 +164,9 @@ def cost(
     roles = _roles(dtype, precision)
     if checkpoint and phase != "training":
         raise InputError(f"checkpoints are for phase 'training'; got phase {phase!r}")
+    pieces = [name for name, given in (("patches", patches), ("tiles", tiles), ("plan", plan)) if given is not None]
+    if pieces and (phase != "inference" or len(pieces) > 1 or lengths is not None):
+        raise InputError(f"{' and '.join(pieces)}: ask for one of these, in phase 'inference', without lengths")
     if lengths is not None:
         check_lengths(lengths, padding)
         if batch != 1 or length is not None:
@@ -169,6 +182,11 @@ def cost(
     else:
         table, segment = node_table(form, shape, phase, batch, context)
     other = segment if deployed is node else node_table(deployed if phase == "training" else node, shape)[1]
+    if patches is not None:
+        table = patched(form, shape, *patches, batch=batch).table
+    elif tiles is not None:
+        table, _ = tiled(form, shape, *tiles, batch=batch)
+    planned = make_plan(capture(form, shape, batch), plan).peak_bytes if plan is not None else None
     trained, folded = (segment, other) if phase == "training" else (other, segment)
     unknown = table.unknown
     if unknown:
@@ -197,7 +215,7 @@ def cost(
         checkpoint=checkpoint,
         table=counted,
         unknown=tuple(unknown),
-        hardware={p.name: _on(p, table, segment, phase, roles, checkpoint) for p in profiles},
+        hardware={p.name: _on(p, table, segment, phase, roles, checkpoint, planned) for p in profiles},
     )
 
 
@@ -213,7 +231,13 @@ _TOTALS = [C[name] for name in ("macs", "macs_executed", "vector_flops", "transc
 
 
 def _on(
-    profile: Profile, table: OperatorTable, segment: Segment, phase: str, roles: Precision | None, checkpoint: bool
+    profile: Profile,
+    table: OperatorTable,
+    segment: Segment,
+    phase: str,
+    roles: Precision | None,
+    checkpoint: bool,
+    planned: float | None,
 ) -> HardwareCost:
     training = phase == "training"
     roles = roles or uniform("float32" if training else profile.deployment_dtype)
@@ -223,7 +247,10 @@ def _on(
     weights = segment.parameters * roles.weight_bytes_each
     weights += _scaled(segment.buffer_bytes, segment.buffer_fixed, chosen)
     priced = price(roles.traffic(table.matrix), profile, chosen, weights)
-    peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen], **held_by(profile))
+    if planned is None:
+        peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen], **held_by(profile))
+    else:
+        peak = planned * ITEMSIZE[chosen] / 4.0
     working = peak + _scaled(segment.state_bytes, segment.state_fixed, roles.kv)
     if training:
         working += 8.0 * segment.trainable
@@ -278,46 +305,6 @@ def _situation(shape: Shape, phase: str, length: int | None) -> tuple[Shape, int
         # Without a length: the step that fills the last position of the input.
         return shape, length if length is not None else max(shape.length - 1, 0)
     return (shape.with_(length=length), 0) if length is not None else (shape, 0)
-
-
-def _operator_rows(table: OperatorTable, priced: Priced) -> list[dict[str, Any]]:
-    matrix = table.matrix[priced.rows]
-    return [
-        {
-            "operator": operator_name(row[C["name"]]),
-            "class": KINDS[int(row[C["kind"]])],
-            "part": ("forward", "backward", "update")[int(row[C["part"]])],
-            "block": table.blocks[int(row[C["block"]])],
-            "macs": int(row[C["macs"]]),
-            "macs_executed": int(row[C["macs_executed"]]),
-            "vector_flops": int(row[C["vector_flops"]]),
-            "bytes_read": int(row[C["bytes_read"]]),
-            "bytes_written": int(row[C["bytes_written"]]),
-            "latency_s": float(priced.expected[i]),
-            "energy_j": float(priced.energy[i]),
-            "bound": BOUNDS[priced.bound[i]],
-        }
-        for i, row in enumerate(matrix)
-    ]
-
-
-_SUMMED = ("macs", "macs_executed", "vector_flops", "bytes_read", "bytes_written", "latency_s", "energy_j")
-
-
-def _block_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    sums: dict[str, dict[str, Any]] = {}
-    times: dict[str, dict[str, float]] = {}
-    for row in rows:
-        place = row["block"]
-        mine = sums.setdefault(place, {"block": place, "operators": 0, **dict.fromkeys(_SUMMED, 0)})
-        mine["operators"] += 1
-        for name in _SUMMED:
-            mine[name] += row[name]
-        by_bound = times.setdefault(place, dict.fromkeys(BOUNDS, 0.0))
-        by_bound[row["bound"]] += row["latency_s"]
-    for place, mine in sums.items():
-        mine["bound"] = max(BOUNDS, key=lambda b, place=place: times[place][b])  # type: ignore[misc]
-    return list(sums.values())
 
 
 def peak_over_time(cost: Cost, hardware: str) -> np.ndarray:

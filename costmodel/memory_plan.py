@@ -142,6 +142,7 @@ def _greedy(graph: Graph) -> list[int]:
     held = set(graph.given)
     order = []
     while ready:
+
         def change(i: int) -> tuple[float, int]:
             operator = graph.operators[i]
             touched = {*operator.reads, *operator.makes}

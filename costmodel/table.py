@@ -171,7 +171,11 @@ def selected_rows(matrix: Matrix, kernels: Sequence[str] | None = None) -> NDArr
 
 
 def peak_activation_bytes(
-    table: OperatorTable, kernels: Sequence[str] | None = None, itemsize: float = 4.0, eager: bool = False, workspace: bool = False
+    table: OperatorTable,
+    kernels: Sequence[str] | None = None,
+    itemsize: float = 4.0,
+    eager: bool = False,
+    workspace: bool = False,
 ) -> float:
     """Largest number of activation bytes alive at once, where `kernels` are fused (None: every region).
 

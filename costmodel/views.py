@@ -51,7 +51,10 @@ def roofline_data(cost: Cost, hardware: str) -> dict[str, Any]:
         if moved[i] > 0 and seconds[i] > 0 and flop[i] > 0
     ]
     rates = {"matrix": one.profile.matrix_flop_per_s, "vector": one.profile.vector_flop_per_s}
-    ran = {one.dtype, *(DTYPES[int(code)] for code in np.unique(matrix[:, C["dtype"]]) if DTYPES[int(code)] != "float32")}
+    ran = {
+        one.dtype,
+        *(DTYPES[int(code)] for code in np.unique(matrix[:, C["dtype"]]) if DTYPES[int(code)] != "float32"),
+    }
     ceilings = [
         {"unit": unit, "dtype": dtype, "flop_per_s": by_dtype[dtype].value}
         for unit, by_dtype in rates.items()
@@ -97,9 +100,7 @@ def block_data(cost: Cost, hardware: str) -> dict[str, Any]:
     seconds = sum(r["latency_s"] for r in rows) or 1.0
     joules = sum(r["energy_j"] for r in rows) or 1.0
     return {
-        "bars": [
-            r | {"latency_share": r["latency_s"] / seconds, "energy_share": r["energy_j"] / joules} for r in rows
-        ]
+        "bars": [r | {"latency_share": r["latency_s"] / seconds, "energy_share": r["energy_j"] / joules} for r in rows]
     }
 
 
