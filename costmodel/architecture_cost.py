@@ -25,7 +25,7 @@ from costmodel.rows import block_rows, operator_rows
 from costmodel.segment import Segment
 from costmodel.table import ITEMSIZE, C, OperatorTable, alive_bytes, peak_activation_bytes
 from space.block import Node
-from space.deploy import deployed_form
+from space.deployment import deployed_form
 from space.errors import InputError, did_you_mean
 from space.shape import Shape
 

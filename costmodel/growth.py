@@ -38,12 +38,11 @@ def growth_of(kind: str) -> dict[str, float | None]:
 
 
 def growth_text(exponents: Mapping[str, float | None]) -> str:
-    """`L^1.9 D^1.8`, exponents of one decimal; nothing where none is known."""
+    """`L^1.9 D^2`, exponents to one decimal; nothing where none is known."""
     letters = {"length": "L", "width": "D"}
+    rounded = {axis: f"{value:.1f}".removesuffix(".0") for axis, value in exponents.items() if value is not None}
     return " ".join(
-        letters[axis] if f"{value:.1f}" == "1.0" else f"{letters[axis]}^{value:.1f}"
-        for axis, value in exponents.items()
-        if value is not None and f"{value:.1f}" != "0.0"
+        letters[axis] if value == "1" else f"{letters[axis]}^{value}" for axis, value in rounded.items() if value != "0"
     )
 
 

@@ -27,4 +27,5 @@ def test_exponents(kind: str, length: float | None, width: float | None) -> None
 
 def test_text() -> None:
     assert growth_text({"length": 1.94, "width": 1.01}) == "L^1.9 D"
+    assert growth_text({"length": 0.98, "width": 2.04}) == "L D^2"
     assert growth_text({"length": None, "width": 0.01}) == ""
