@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from costmodel.growth import growth_of, growth_text
     from costmodel.hardware import Profile, hardware_names, load_profile
     from costmodel.memory_plan import PlanOptions
+    from costmodel.papers import paper_features
     from costmodel.precision import Precision
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
@@ -36,6 +37,7 @@ _HOME = {
     "cost": "costmodel.architecture_cost",
     "operation_energy": "costmodel.energy",
     "operations": "costmodel.energy",
+    "paper_features": "costmodel.papers",
     "view": "costmodel.views",
     "growth_of": "costmodel.growth",
     "growth_text": "costmodel.growth",
@@ -70,6 +72,7 @@ __all__ = [
     "node_table",
     "operation_energy",
     "operations",
+    "paper_features",
     "peak_activation_bytes",
     "peak_over_time",
     "price",

@@ -48,13 +48,20 @@ def table_of_lengths(
     lengths, every length runs for itself.
     """
     groups = sorted(Counter(lengths).items()) if padding == "packed" else [(max(lengths), len(lengths))]
-    parts = [
-        node_table(node, shape, phase, count, length)
-        if phase == "decode"
-        else node_table(node, shape.with_(length=length), phase, count)
-        for length, count in groups
-    ]
+
+    def traced(length: int, count: int) -> tuple[OperatorTable, Segment]:
+        if phase == "decode":
+            return node_table(node, shape, phase, count, length)
+        return node_table(node, shape.with_(length=length), phase, count)
+
+    parts = [traced(length, count) for length, count in groups]
     tables, segments = [p[0] for p in parts], [p[1] for p in parts]
+    if len(groups) > 1:
+        # One sequence alone takes short cuts (views for copies) that a batch doesn't: it's a batch of two less one.
+        tables = [
+            _one_of(table, traced(length, 2)[0], traced(length, 3)[0]) if count == 1 else table
+            for (length, count), table in zip(groups, tables, strict=True)
+        ]
     first = segments[-1]
     whole = replace(
         first,
@@ -62,6 +69,16 @@ def table_of_lengths(
         state_fixed=sum(s.state_fixed for s in segments),
     )
     return _together(tables), whole
+
+
+def _one_of(one: OperatorTable, two: OperatorTable, three: OperatorTable) -> OperatorTable:
+    """The table of one sequence in a batch, from those of two and three: all work is linear in the batch."""
+    if three.matrix.shape != two.matrix.shape:
+        return one
+    made = two.matrix.copy()
+    linear = [*_SUMMED, C["weight_bytes"], C["m"], C["batch"]]
+    made[:, linear] = 2 * two.matrix[:, linear] - three.matrix[:, linear]
+    return OperatorTable(made, two.blocks)
 
 
 def _together(tables: list[OperatorTable]) -> OperatorTable:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as run_again
 
 from space.block import Block
-from space.deploy import deploy
+from space.deployment import deploy
 
 
 @dataclass(frozen=True)
