@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -20,7 +19,6 @@ def cosine_matrix(n: int) -> Tensor:
     return matrix
 
 
-@functools.lru_cache(maxsize=64)
 def integer_matrix(n: int) -> Tensor:
     """The n x n matrix whose every row, of entries 0, +-1, +-2, makes the least angle with that of the cosine transform.
 
@@ -69,11 +67,11 @@ class IntegerResample(nn.Module):
 
     def __init__(self, positions: int, kept: int) -> None:
         super().__init__()
-        dtype = torch.get_default_dtype()
+        like = torch.empty(0)  # of the dtype and device that blocks are built in
         gain = row_scales(positions)[:kept] * row_scales(kept) * math.sqrt(kept / positions)
-        self.register_buffer("low", integer_matrix(positions)[:kept].to(dtype), persistent=False)
-        self.register_buffer("gain", gain.to(dtype), persistent=False)
-        self.register_buffer("back", integer_matrix(kept).t().to(dtype), persistent=False)
+        self.register_buffer("low", integer_matrix(positions)[:kept].to(like), persistent=False)
+        self.register_buffer("gain", gain.to(like), persistent=False)
+        self.register_buffer("back", integer_matrix(kept).t().to(like), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return integer_product(integer_product(x, self.low) * self.gain, self.back)

@@ -14,7 +14,7 @@ from space.ops.dct_approximation import IntegerResample
 from space.ops.transforms import dct_resample
 from space.shape import Layout, Shape
 
-MOST = 256
+MOST = 128
 """Positions an axis up to which integer matrices are searched for."""
 
 
