@@ -44,8 +44,8 @@ def table_of_lengths(
 ) -> tuple[OperatorTable, Segment]:
     """Table of a batch of sequences so long; in decode they are the contexts.
 
-    Packed, operators that every length issues are one operator each; where a block issues other operators at other
-    lengths, every length runs for itself.
+    Packed, operators that every length issues are one operator each; where a block issues other operators at another
+    length, it runs for each length.
     """
     groups = sorted(Counter(lengths).items()) if padding == "packed" else [(max(lengths), len(lengths))]
 
@@ -83,14 +83,36 @@ def _one_of(one: OperatorTable, two: OperatorTable, three: OperatorTable) -> Ope
 
 def _together(tables: list[OperatorTable]) -> OperatorTable:
     matrices = [t.matrix for t in tables]
-    identity = [C[name] for name in ("kind", "name", "part", "block", "region")]
-    same = all(m.shape == matrices[0].shape and (m[:, identity] == matrices[0][:, identity]).all() for m in matrices)
-    if not same:
+    if _alike(matrices):
+        return OperatorTable(_merged(matrices), tables[-1].blocks)
+    runs = [_runs(m) for m in matrices]
+    if len({tuple(float(run[0, C["block"]]) for run in one) for one in runs}) > 1:
         whole = tables[0]
         for table in tables[1:]:
             whole = whole.concatenate(table)
         return whole
-    return OperatorTable(_merged(matrices), tables[-1].blocks)
+    parts: list[Matrix] = []
+    for together in zip(*runs, strict=True):
+        parts += [_merged(list(together))] if _alike(list(together)) else list(together)
+    return OperatorTable(np.concatenate(parts), tables[-1].blocks)
+
+
+def _alike(matrices: list[Matrix]) -> bool:
+    """True where the rows are of the same operators."""
+    identity = [C[name] for name in ("kind", "name", "part", "block", "region_kind", "is_summary")]
+    first = matrices[0]
+    return all(m.shape == first.shape and bool((m[:, identity] == first[:, identity]).all()) for m in matrices)
+
+
+def _runs(matrix: Matrix) -> list[Matrix]:
+    """The rows of each visit to a block; readers outside the visit are forgotten (rows between will be others)."""
+    found = np.split(matrix.copy(), np.flatnonzero(np.diff(matrix[:, C["block"]])) + 1)
+    for run in found:
+        ahead, at = run[:, C["consumer"]], np.arange(len(run))
+        ahead[at + ahead >= len(run)] = 0.0
+        back = run[:, C["producer"]]
+        back[back > at] = 0.0
+    return found
 
 
 def _merged(matrices: list[Matrix]) -> Matrix:

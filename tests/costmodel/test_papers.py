@@ -243,3 +243,18 @@ def test_integer_transforms_count_no_multiplications() -> None:
     exact = instantiate({"dct_truncate": {"ratio": 0.5}}, shape)
     x = torch.linspace(-1, 1, 32)[None, :, None].expand(1, 32, 4).contiguous()
     assert torch.allclose(near(x), exact(x), atol=0.25)
+
+
+@pytest.mark.paper("bytetransformer")
+def test_a_block_that_works_otherwise_at_another_length_runs_for_itself() -> None:
+    layer = {"layer": {"mixer": {"linear_attention": {"heads": 2}}, "channel": {"mlp": {"ratio": 2}}}}
+    net = Net(
+        {"sequence": {"blocks": [{"token_embed": {"dim": 32}}, layer]}}, Shape("tokens", 50, length=200, causal=True)
+    )
+    lengths = [200, 70, 40]
+    apart = [cost(net, "h100-sxm", length=n) for n in lengths]
+    packed = cost(net, "h100-sxm", lengths=lengths)
+    assert packed.macs == sum(c.macs for c in apart)
+    assert packed.hardware["h100-sxm"].latency_s < 0.8 * sum(c.hardware["h100-sxm"].latency_s for c in apart)
+    embedded = [name for name in packed.table.names() if name == "embedding"]
+    assert len(embedded) == 1
