@@ -39,7 +39,8 @@ def convolution_backward_workspace(grad: Tensor, x: Tensor, weight: Tensor, stri
     """The same for the gradients: input and incoming gradient lie reordered side by side."""
     if product(weight.shape[2:]) == 1 and not strided and x.shape[0] < BLOCK:
         return 0.0
-    return 4.0 * (_blocked(x.numel(), x.shape[1]) + _blocked(grad.numel(), grad.shape[1]))
+    given = _blocked(x.numel(), x.shape[1]) if x.shape[1] >= BLOCK else x.numel()
+    return 4.0 * (given + _blocked(grad.numel(), grad.shape[1]))
 
 
 def _blocked(elements: int, channels: int) -> float:
