@@ -37,10 +37,6 @@ def sequence(length: int, dim: int = 32, causal: bool = False) -> Shape:
     return Shape("sequence", dim, length=length, causal=causal)
 
 
-def row(found: dict[str, dict[str, list[str]]], paper: str) -> dict[str, list[str]]:
-    return found[paper]
-
-
 @pytest.mark.parametrize("paper", sorted(paper_features()))
 def test_every_idea_has_its_module_and_its_test(paper: str) -> None:
     found = papers(paper_features())[paper]
