@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costmodel.pricing import TRANSCENDENTAL_OPERATIONS
 from costmodel.table import KINDS, C, Matrix, OperatorTable, intern_name, operator_name, selected_rows
 from space.errors import InputError
 
 if TYPE_CHECKING:
     from costmodel.hardware import Profile
 
-TRANSCENDENTAL_HALF = 4
-"""Multiplications, and additions, of one transcendental (a polynomial of degree 6 and its range reduction: 8 in all)."""
 WITHOUT_PRODUCTS = {"shift_matmul": "shift", "add_matmul": "", "code_attention": "", "integer_transform": ""}
 """Fused regions whose products take no multiplier, and what stands in its place beside the addition."""
 _MULTIPLIED = {
@@ -40,7 +39,7 @@ _MULTIPLIED_OF_KIND = {
 
 @dataclass(frozen=True)
 class Operations:
-    """Arithmetic by kind; `transcendentals` stand apart (see TRANSCENDENTAL_HALF)."""
+    """Arithmetic by kind; `transcendentals` stand apart."""
 
     multiply: float
     add: float
@@ -93,13 +92,13 @@ def arithmetic_energy(
     """Joules of every row's arithmetic: by operation where the profile states that, else by FLOP.
 
     `macs`, `vector` and `special` (transcendentals) are what a row executes, `element` its element type (index of
-    DTYPES), `per_flop` the profile's `energy_per_flop_j` by element type.
+    DTYPES), `per_flop` the profile's `energy_per_flop_j` for it.
     """
     if profile.energy_per_operation_j is None:
-        return (2 * macs + vector + 2 * TRANSCENDENTAL_HALF * special) * per_flop[element]
+        return (2 * macs + vector + TRANSCENDENTAL_OPERATIONS * special) * per_flop
     multiply, add, shift = split(m, macs, vector)
     each = profile.energy_per_operation_j.by_element
-    polynomial = TRANSCENDENTAL_HALF * special
+    polynomial = TRANSCENDENTAL_OPERATIONS / 2 * special  # half multiplications, half additions
     return (
         (multiply + polynomial) * each["multiply"][element]
         + (add + polynomial) * each["add"][element]

@@ -93,10 +93,10 @@ class OperationEnergies(_Strict):
     @functools.cached_property
     def by_element(self) -> dict[str, Any]:
         """Operation -> joules as an array over DTYPES; a type that isn't stated takes the next wider one's."""
-        from costmodel.pricing import by_dtype
+        from costmodel.pricing import _by_dtype
 
         return {
-            operation: by_dtype({k: v.value for k, v in getattr(self, operation).items()})
+            operation: _by_dtype({k: v.value for k, v in getattr(self, operation).items()})
             for operation in ("multiply", "add", "shift")
         }
 
@@ -126,6 +126,12 @@ class Profile(_Strict):
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
+
+    def arithmetic_energy(self, rows: Any, macs: Any, vector: Any, special: Any, element: Any, per_flop: Any) -> Any:
+        """Joules of every row's arithmetic (`costmodel.energy.arithmetic_energy`)."""
+        from costmodel.energy import arithmetic_energy
+
+        return arithmetic_energy(self, rows, macs, vector, special, element, per_flop)
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:

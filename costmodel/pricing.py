@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.energy import arithmetic_energy
 from costmodel.hardware import Profile
 from costmodel.table import DTYPE, DTYPES, ITEMSIZE, KIND, KINDS, C, Matrix, selected_rows
 
 SMOOTHNESS = 4
 """Exponent of the smooth maximum of compute and memory time: 2^(1/4) = 1.19 where both are equal."""
+TRANSCENDENTAL_OPERATIONS = 8
+"""Operations that one transcendental costs in energy (a polynomial of degree 6 and its range reduction)."""
 BOUNDS = ("compute", "memory", "overhead")
 _FALL_BACK = {
     "bfloat16": "float16",
@@ -76,8 +77,7 @@ class Rates:
     activation_levels: NDArray[np.int64]
 
 
-def by_dtype(values: dict[str, float]) -> Matrix:
-    """Numbers by element type as an array over DTYPES; a type that isn't named takes the next wider one's."""
+def _by_dtype(values: dict[str, float]) -> Matrix:
     found = []
     for name in DTYPES:
         while name not in values and name in _FALL_BACK:
@@ -96,10 +96,10 @@ def _rates_of(identity: _Identity) -> Rates:
     names = [level.name for level in p.memory]
     weight_level = names.index(p.weights_in) if p.weights_in else -1
     return Rates(
-        matrix=by_dtype({k: v.value for k, v in p.matrix_flop_per_s.items()}),
-        vector=by_dtype({k: v.value for k, v in p.vector_flop_per_s.items()}),
+        matrix=_by_dtype({k: v.value for k, v in p.matrix_flop_per_s.items()}),
+        vector=_by_dtype({k: v.value for k, v in p.vector_flop_per_s.items()}),
         transcendental=p.transcendental_per_s.value,
-        energy=by_dtype({k: v.value for k, v in p.energy_per_flop_j.items()}),
+        energy=_by_dtype({k: v.value for k, v in p.energy_per_flop_j.items()}),
         overhead=_by_kind({k: v.value for k, v in p.overhead_s.items()}),
         compute_efficiency=_by_kind({k: v.value for k, v in p.compute_efficiency.items()}),
         memory_efficiency=_by_kind({k: v.value for k, v in p.memory_efficiency.items()}),
@@ -171,7 +171,7 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
     real_memory = memory / rates.memory_efficiency[kind]
     expected = overhead + smooth_maximum(real_compute, real_memory)
     energy = (
-        arithmetic_energy(profile, m, executed, vector, special, element, rates.energy)
+        profile.arithmetic_energy(m, executed, vector, special, element, rates.energy[element])
         + activations * rates.byte_energy[level]
         + weights * rates.byte_energy[weight_level]
     )
