@@ -9,16 +9,25 @@ if TYPE_CHECKING:
     from costmodel.architecture_cost import Cost, HardwareCost, cost, peak_over_time
     from costmodel.blocks import clear_cache, node_table
     from costmodel.describe import describe_profile, describe_profiles
+    from costmodel.energy import Operations, operation_energy, operations
     from costmodel.growth import growth_of, growth_text
     from costmodel.hardware import Profile, hardware_names, load_profile
+    from costmodel.memory_plan import PlanOptions
+    from costmodel.papers import paper_features
+    from costmodel.precision import Precision
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
     from costmodel.table import OperatorTable, peak_activation_bytes
+    from costmodel.views import VIEWS, view
 
 _HOME = {
     "Cost": "costmodel.architecture_cost",
     "HardwareCost": "costmodel.architecture_cost",
     "OperatorTable": "costmodel.table",
+    "Operations": "costmodel.energy",
+    "PlanOptions": "costmodel.memory_plan",
+    "Precision": "costmodel.precision",
+    "VIEWS": "costmodel.views",
     "PHASES": "costmodel.record",
     "Priced": "costmodel.pricing",
     "Profile": "costmodel.hardware",
@@ -26,6 +35,10 @@ _HOME = {
     "describe_profile": "costmodel.describe",
     "describe_profiles": "costmodel.describe",
     "cost": "costmodel.architecture_cost",
+    "operation_energy": "costmodel.energy",
+    "operations": "costmodel.energy",
+    "paper_features": "costmodel.papers",
+    "view": "costmodel.views",
     "growth_of": "costmodel.growth",
     "growth_text": "costmodel.growth",
     "hardware_names": "costmodel.hardware",
@@ -39,9 +52,13 @@ _HOME = {
 
 __all__ = [
     "PHASES",
+    "VIEWS",
     "Cost",
     "HardwareCost",
+    "Operations",
     "OperatorTable",
+    "PlanOptions",
+    "Precision",
     "Priced",
     "Profile",
     "clear_cache",
@@ -53,10 +70,14 @@ __all__ = [
     "hardware_names",
     "load_profile",
     "node_table",
+    "operation_energy",
+    "operations",
+    "paper_features",
     "peak_activation_bytes",
     "peak_over_time",
     "price",
     "trace_module",
+    "view",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,10 +12,18 @@ import numpy as np
 
 from costmodel.blocks import node_table
 from costmodel.hardware import Profile, as_profile, check_dtype
-from costmodel.pricing import BOUNDS, Priced, price
+from costmodel.lengths import check_lengths, table_of_lengths
+from costmodel.memory_checkpoint import checkpointed
+from costmodel.memory_graph import capture
+from costmodel.memory_patches import patched, tiled
+from costmodel.memory_plan import PlanOptions
+from costmodel.memory_plan import plan as make_plan
+from costmodel.precision import Precision, uniform
+from costmodel.pricing import Priced, price
 from costmodel.record import PHASES
+from costmodel.rows import block_rows, operator_rows
 from costmodel.segment import Segment
-from costmodel.table import ITEMSIZE, KINDS, C, OperatorTable, operator_name, peak_activation_bytes
+from costmodel.table import ITEMSIZE, C, OperatorTable, alive_bytes, peak_activation_bytes
 from space.block import Node
 from space.deployment import deployed_form
 from space.errors import InputError, did_you_mean
@@ -39,6 +47,7 @@ class HardwareCost:
 
     profile: Profile
     dtype: str
+    table: OperatorTable
     priced: Priced
     latency_low_s: float
     latency_s: float
@@ -84,6 +93,7 @@ class Cost:
     weight_bytes: float
     buffer_bytes: float
     state_bytes: float
+    checkpoint: bool
     table: OperatorTable
     unknown: tuple[str, ...]
     hardware: dict[str, HardwareCost] = field(default_factory=dict)
@@ -115,8 +125,8 @@ class Cost:
             )
         if what not in ("operator", "block"):
             raise InputError(f"a cost is shown by 'operator' or by 'block'; got {what!r}")
-        rows = _operator_rows(self.table, self.hardware[hardware].priced)
-        return rows if what == "operator" else _block_rows(rows)
+        rows = operator_rows(self.hardware[hardware].table, self.hardware[hardware].priced)
+        return rows if what == "operator" else block_rows(rows)
 
 
 def cost(
@@ -126,24 +136,57 @@ def cost(
     batch: int = 1,
     length: int | None = None,
     dtype: str | None = None,
+    *,
+    precision: Precision | str | None = None,
+    lengths: Sequence[int] | None = None,
+    padding: str = "packed",
+    checkpoint: bool = False,
+    patches: tuple[int, int] | None = None,
+    tiles: tuple[int, int] | None = None,
+    plan: PlanOptions | None = None,
 ) -> Cost:
     """The cost of an architecture, without running it.
 
     `phase` is inference, training (forward, backward, AdamW), prefill, or decode (one position after `length`, by default the
     last position of the input).
     `length` otherwise replaces the input's length. `dtype` is the precision of weights and activations: by default
-    float32, or what the profile states as its deployment precision. Raises InputError for what can't be asked,
-    ShapeError where a block can't take the length.
+    float32, or what the profile states as its deployment precision; `precision` states it by role
+    (`weights=int4,activations=float16,kv=int8`). `lengths` is a batch of sequences of these lengths (contexts in
+    decode), `padding` "packed" or "max" (to the longest). `checkpoint` (training): every outer block keeps only its
+    input and runs forward twice. `patches` (rows, columns; inference): the first blocks run patch by patch. `tiles`
+    (side, overlap; inference of image to image): the network runs tile by tile. `plan` (inference): a static memory
+    plan with these liberties takes the place of liveness. Raises InputError for what can't be asked, ShapeError where
+    a block can't take the length.
     """
     _check(phase, batch, length)
     if dtype is not None:
         check_dtype(dtype)
+    roles = _roles(dtype, precision)
+    if checkpoint and phase != "training":
+        raise InputError(f"checkpoints are for phase 'training'; got phase {phase!r}")
+    pieces = [name for name, given in (("patches", patches), ("tiles", tiles), ("plan", plan)) if given is not None]
+    if pieces and (phase != "inference" or len(pieces) > 1 or lengths is not None):
+        raise InputError(f"{' and '.join(pieces)}: ask for one of these, in phase 'inference', without lengths")
+    if lengths is not None:
+        check_lengths(lengths, padding)
+        if batch != 1 or length is not None:
+            raise InputError("lengths state the batch and its lengths; leave `batch` and `length` out")
+        batch, length = len(lengths), max(lengths)
     profiles = [as_profile(h) for h in ([hardware] if isinstance(hardware, str | Path | Profile) else hardware)]
     shape, context = _situation(architecture.input_shape, phase, length)
     node = architecture.node
     deployed = deployed_form(node)
-    table, segment = node_table(node if phase == "training" else deployed, shape, phase, batch, context)
+    form = node if phase == "training" else deployed
+    if lengths is not None:
+        table, segment = table_of_lengths(form, shape, phase, lengths, padding)
+    else:
+        table, segment = node_table(form, shape, phase, batch, context)
     other = segment if deployed is node else node_table(deployed if phase == "training" else node, shape)[1]
+    if patches is not None:
+        table = patched(form, shape, *patches, batch=batch).table
+    elif tiles is not None:
+        table, _ = tiled(form, shape, *tiles, batch=batch)
+    planned = make_plan(capture(form, shape, batch), plan).peak_bytes if plan is not None else None
     trained, folded = (segment, other) if phase == "training" else (other, segment)
     unknown = table.unknown
     if unknown:
@@ -152,8 +195,9 @@ def cost(
             UserWarning,
             stacklevel=2,
         )
-    chosen = dtype or "float32"
-    totals = table.matrix[table.select()][:, _TOTALS].sum(axis=0)
+    chosen = roles or uniform(dtype or "float32")
+    counted = checkpointed(table, segment) if checkpoint else table
+    totals = counted.matrix[counted.select()][:, _TOTALS].sum(axis=0)
     return Cost(
         architecture=architecture.id,
         phase=phase,
@@ -165,25 +209,49 @@ def cost(
         macs_executed=float(totals[1]),
         vector_flops=float(totals[2]),
         transcendentals=float(totals[3]),
-        weight_bytes=segment.parameters * ITEMSIZE[chosen],
-        buffer_bytes=_scaled(segment.buffer_bytes, segment.buffer_fixed, chosen),
-        state_bytes=_scaled(segment.state_bytes, segment.state_fixed, chosen),
-        table=table,
+        weight_bytes=segment.parameters * chosen.weight_bytes_each,
+        buffer_bytes=_scaled(segment.buffer_bytes, segment.buffer_fixed, chosen.activations),
+        state_bytes=_scaled(segment.state_bytes, segment.state_fixed, chosen.kv),
+        checkpoint=checkpoint,
+        table=counted,
         unknown=tuple(unknown),
-        hardware={p.name: _on(p, table, segment, phase, dtype) for p in profiles},
+        hardware={p.name: _on(p, table, segment, phase, roles, checkpoint, planned) for p in profiles},
     )
+
+
+def _roles(dtype: str | None, precision: Precision | str | None) -> Precision | None:
+    if dtype is not None and precision is not None:
+        raise InputError("give either dtype or precision, not both")
+    if isinstance(precision, str):
+        return Precision.parse(precision)
+    return precision or (uniform(dtype) if dtype is not None else None)
 
 
 _TOTALS = [C[name] for name in ("macs", "macs_executed", "vector_flops", "transcendentals")]
 
 
-def _on(profile: Profile, table: OperatorTable, segment: Segment, phase: str, dtype: str | None) -> HardwareCost:
+def _on(
+    profile: Profile,
+    table: OperatorTable,
+    segment: Segment,
+    phase: str,
+    roles: Precision | None,
+    checkpoint: bool,
+    planned: float | None,
+) -> HardwareCost:
     training = phase == "training"
-    chosen = dtype or ("float32" if training else profile.deployment_dtype)
-    weights = segment.parameters * ITEMSIZE[chosen] + _scaled(segment.buffer_bytes, segment.buffer_fixed, chosen)
-    priced = price(table.matrix, profile, chosen, weights)
-    peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen])
-    working = peak + _scaled(segment.state_bytes, segment.state_fixed, chosen)
+    roles = roles or uniform("float32" if training else profile.deployment_dtype)
+    chosen = roles.activations
+    if checkpoint:
+        table = checkpointed(table, segment, profile.kernels)
+    weights = segment.parameters * roles.weight_bytes_each
+    weights += _scaled(segment.buffer_bytes, segment.buffer_fixed, chosen)
+    priced = price(roles.traffic(table.matrix), profile, chosen, weights)
+    if planned is None:
+        peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen], **held_by(profile))
+    else:
+        peak = planned * ITEMSIZE[chosen] / 4.0
+    working = peak + _scaled(segment.state_bytes, segment.state_fixed, roles.kv)
     if training:
         working += 8.0 * segment.trainable
     fits = None
@@ -197,6 +265,7 @@ def _on(profile: Profile, table: OperatorTable, segment: Segment, phase: str, dt
     return HardwareCost(
         profile=profile,
         dtype=chosen,
+        table=table,
         priced=priced,
         latency_low_s=float(priced.low.sum()),
         latency_s=float(priced.expected.sum()),
@@ -207,6 +276,11 @@ def _on(profile: Profile, table: OperatorTable, segment: Segment, phase: str, dt
         fits=fits,
         bound=priced.bound_name,
     )
+
+
+def held_by(profile: Profile) -> dict[str, bool]:
+    """How memory goes on a device: where PyTorch runs eagerly with Python's hold, elsewhere as a planner has it."""
+    return {"eager": profile.kind in ("cpu", "gpu"), "workspace": profile.kind == "cpu"}
 
 
 def _scaled(total: float, fixed: float, dtype: str) -> float:
@@ -233,52 +307,7 @@ def _situation(shape: Shape, phase: str, length: int | None) -> tuple[Shape, int
     return (shape.with_(length=length), 0) if length is not None else (shape, 0)
 
 
-def _operator_rows(table: OperatorTable, priced: Priced) -> list[dict[str, Any]]:
-    matrix = table.matrix[priced.rows]
-    return [
-        {
-            "operator": operator_name(row[C["name"]]),
-            "class": KINDS[int(row[C["kind"]])],
-            "part": ("forward", "backward", "update")[int(row[C["part"]])],
-            "block": table.blocks[int(row[C["block"]])],
-            "macs": int(row[C["macs"]]),
-            "macs_executed": int(row[C["macs_executed"]]),
-            "vector_flops": int(row[C["vector_flops"]]),
-            "bytes_read": int(row[C["bytes_read"]]),
-            "bytes_written": int(row[C["bytes_written"]]),
-            "latency_s": float(priced.expected[i]),
-            "energy_j": float(priced.energy[i]),
-            "bound": BOUNDS[priced.bound[i]],
-        }
-        for i, row in enumerate(matrix)
-    ]
-
-
-_SUMMED = ("macs", "macs_executed", "vector_flops", "bytes_read", "bytes_written", "latency_s", "energy_j")
-
-
-def _block_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    sums: dict[str, dict[str, Any]] = {}
-    times: dict[str, dict[str, float]] = {}
-    for row in rows:
-        place = row["block"]
-        mine = sums.setdefault(place, {"block": place, "operators": 0, **dict.fromkeys(_SUMMED, 0)})
-        mine["operators"] += 1
-        for name in _SUMMED:
-            mine[name] += row[name]
-        by_bound = times.setdefault(place, dict.fromkeys(BOUNDS, 0.0))
-        by_bound[row["bound"]] += row["latency_s"]
-    for place, mine in sums.items():
-        mine["bound"] = max(BOUNDS, key=lambda b, place=place: times[place][b])  # type: ignore[misc]
-    return list(sums.values())
-
-
 def peak_over_time(cost: Cost, hardware: str) -> np.ndarray:
     """Activation bytes alive at each operator that runs on a device, in order."""
-    from costmodel.table import allocations
-
     one = cost.hardware[hardware]
-    allocated, freed = allocations(cost.table.matrix[one.priced.rows], ITEMSIZE[one.dtype])
-    alive = np.cumsum(allocated)
-    alive[1:] -= np.cumsum(freed)[:-1]
-    return alive
+    return alive_bytes(one.table.matrix[one.priced.rows], ITEMSIZE[one.dtype], **held_by(one.profile))

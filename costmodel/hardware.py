@@ -76,6 +76,31 @@ class Link(_Strict):
     latency_s: Sourced
 
 
+class OperationEnergies(_Strict):
+    """Joules of one multiplication, addition and shift by element type."""
+
+    multiply: dict[DtypeName, Sourced]
+    add: dict[DtypeName, Sourced]
+    shift: dict[DtypeName, Sourced]
+
+    @model_validator(mode="after")
+    def _complete(self) -> OperationEnergies:
+        for operation in ("multiply", "add", "shift"):
+            if "float32" not in getattr(self, operation):
+                raise ValueError(f"energy_per_operation_j.{operation} needs an entry `float32`")
+        return self
+
+    @functools.cached_property
+    def by_element(self) -> dict[str, Any]:
+        """Operation -> joules as an array over DTYPES; a type that isn't stated takes the next wider one's."""
+        from costmodel.pricing import _by_dtype
+
+        return {
+            operation: _by_dtype({k: v.value for k, v in getattr(self, operation).items()})
+            for operation in ("multiply", "add", "shift")
+        }
+
+
 class Profile(_Strict):
     """One device. Rates are dense peaks in operations a second (a multiply-accumulate is two)."""
 
@@ -92,12 +117,21 @@ class Profile(_Strict):
     memory_efficiency: dict[KindName, Share]
     spread: Positive = Field(description="high estimate / expected estimate")
     energy_per_flop_j: dict[DtypeName, Sourced]
+    energy_per_operation_j: OperationEnergies | None = Field(
+        None, description="energy of multiplications, additions and shifts apart; none: energy_per_flop_j for all"
+    )
     static_power_w: Sourced
     kernels: list[str] = Field(default_factory=list, description="fused regions that run as one kernel")
     pointwise_fusion: bool = False
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
+
+    def arithmetic_energy(self, rows: Any, macs: Any, vector: Any, special: Any, element: Any, per_flop: Any) -> Any:
+        """Joules of every row's arithmetic (`costmodel.energy.arithmetic_energy`)."""
+        from costmodel.energy import arithmetic_energy
+
+        return arithmetic_energy(self, rows, macs, vector, special, element, per_flop)
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:
@@ -173,7 +207,7 @@ def _told(mark: Mark, path: str, error: Any, node: YamlNode) -> Problem:
     name = str(error["loc"][-1]) if error["loc"] else ""
     kind = error["type"]
     if kind == "extra_forbidden":
-        holders = (Profile, MemoryLevel, Limits, Link, Sourced)
+        holders = (Profile, MemoryLevel, Limits, Link, OperationEnergies, Sourced)
         fields = next((h.model_fields for h in holders if len(error["loc"]) == 1), None)
         known = list(fields) if fields else sorted({f for h in holders[1:] for f in h.model_fields})
         message = f"unknown key {name!r}{did_you_mean(name, known)}"

@@ -34,12 +34,14 @@ class Piece:
         "birth",
         "birth_region",
         "fixed",
+        "gone",
         "last",
         "last_forward",
         "last_region",
         "made_here",
         "nbytes",
         "readers",
+        "remembered",
         "role",
         "run",
         "shared",
@@ -50,12 +52,14 @@ class Piece:
         self.fixed = fixed
         self.role = role  # "" made inside, "weight", "constant", "input" or "state": from outside
         self.run = 0.0 if role == "weight" else 1.0  # largest share of the runs that any reader runs in
+        self.remembered = role == "state"  # or such a state with something new behind it
         self.birth = -1
         self.birth_region = 0
         self.last = -1
         self.last_region: int | Spot = 0
         self.last_forward: tuple[int, int | Spot] = (-1, 0)
         self.readers = 0
+        self.gone: tuple[int, int | Spot] = (-1, 0)  # the row after which Python let go of it, and that row's region
         self.made_here = False  # its birth row is one of this recording's own (a child's table has it otherwise)
         self.shared = False  # read outside the region that made it
 
@@ -80,6 +84,7 @@ class Pieces:
     def __init__(self) -> None:
         self._by_storage: dict[int, Piece] = {}
         self._references: list[Any] = []
+        self._watched: list[tuple[Any, Piece]] = []
 
     def find(self, tensor: Tensor) -> Piece | None:
         """The piece behind a tensor, None where it wasn't seen yet."""
@@ -93,18 +98,30 @@ class Pieces:
             fixed = 0.0 if tensor.dtype is torch.float32 else size
         piece = Piece(size, fixed, role)
         # A weak reference keeps the address from being reused, and lets autograd see itself as the only owner.
-        self._references.append(storage._weak_ref())
-        self._by_storage[storage._cdata] = piece
+        self._follow(storage, piece)
         return piece
 
     def bind(self, tensor: Tensor, piece: Piece) -> None:
         """Let a tensor with a storage of its own stand for a known piece."""
-        storage = tensor.untyped_storage()
-        self._references.append(storage._weak_ref())
+        self._follow(tensor.untyped_storage(), piece)
+
+    def _follow(self, storage: Any, piece: Piece) -> None:
+        reference = storage._weak_ref()
+        self._references.append(reference)
         self._by_storage[storage._cdata] = piece
+        if not piece.role:
+            self._watched.append((reference, piece))
+
+    def settle(self, time: int, region: int | Spot, end: bool = False) -> None:
+        """Note which storages are no longer held since the row at `time`, the latest one; at the end, all that are."""
+        expired = torch.UntypedStorage._expired
+        gone = [i for i, (reference, _) in enumerate(self._watched) if end or expired(reference)]
+        for i in reversed(gone):
+            self._watched.pop(i)[1].gone = (time, region)
 
     def close(self) -> None:
         """Give the weak references back."""
+        self._watched.clear()
         for reference in self._references:
             torch.UntypedStorage._free_weak_ref(reference)
         self._references.clear()
@@ -129,6 +146,17 @@ def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]
                 put(at, f"bytes_{name}", piece.nbytes)
                 put(at, f"fixed_{name}", piece.fixed)
 
+    def linger(piece: Piece, last: int, outer: int) -> None:
+        until, region = piece.gone
+        summary = region.summary if isinstance(region, Spot) else summaries.get(region, -1)
+        if until <= last or (piece.inside and summary < 0):
+            return
+        for start, end in ((last, until), (outer, -1 if piece.inside else summary)):
+            for at, sign in ((start, 1), (end, -1)):
+                if at >= 0:
+                    put(at, "bytes_lingering", sign * piece.nbytes)
+                    put(at, "fixed_lingering", sign * piece.fixed)
+
     for piece in pieces:
         if piece.role or piece.birth < 0:
             continue
@@ -144,6 +172,7 @@ def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]
             else:
                 outer = -1 if piece.inside else summaries.get(region, -1)
             both(last, outer, "freed", piece)
+            linger(piece, last, outer)
             if piece.readers == 1 and last > piece.birth and last // PART == piece.birth // PART:
                 put(piece.birth, "consumer", float(last - piece.birth))
                 made_by = summaries.get(piece.birth_region, -1) if not piece.inside else -1

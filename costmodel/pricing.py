@@ -171,7 +171,7 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
     real_memory = memory / rates.memory_efficiency[kind]
     expected = overhead + smooth_maximum(real_compute, real_memory)
     energy = (
-        (2 * executed + vector + special * TRANSCENDENTAL_OPERATIONS) * rates.energy[element]
+        profile.arithmetic_energy(m, executed, vector, special, element, rates.energy[element])
         + activations * rates.byte_energy[level]
         + weights * rates.byte_energy[weight_level]
     )

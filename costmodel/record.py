@@ -138,7 +138,9 @@ def complete(segment: Segment, training: bool) -> OperatorTable:
         if first:
             last = given.last[1] or given.last[0]
             if last is not None and (training or not given.returned):
-                _free(backward if given.last[1] else forward, last.row, last.summary, given)
+                part = backward if given.last[1] else forward
+                _free(part, last.row, last.summary, given)
+                _linger(part, last.row, last.summary, given)
     if not training:
         return OperatorTable(forward, LazyPaths(segment))
     loss, optimizer = _loss_row(segment), _optimizer_row(segment)
@@ -179,12 +181,21 @@ def _free(rows: Matrix, row: int, summary: int, boundary: Boundary) -> None:
             _move(rows[at], "freed", boundary)
 
 
+def _linger(rows: Matrix, row: int, summary: int, boundary: Boundary) -> None:
+    """Who called the network holds its input to the end."""
+    for at in (row, summary):
+        if at >= 0:
+            _move(rows[at], "lingering", boundary)
+
+
 def _loss_row(segment: Segment) -> Matrix:
     elements = float(np.prod(segment.output.size))
     row = np.zeros(len(COLUMNS))
     row[C["kind"]], row[C["name"]], row[C["part"]] = KIND["softmax"], intern_name("loss"), 2
     row[C["vector_flops"]], row[C["transcendentals"]] = LOSS_VECTOR * elements, elements
     row[C["bytes_read"]] = row[C["bytes_written"]] = 4 * elements
+    # Log-probabilities (they take the place of the result), their gradient and the result's stand side by side.
+    row[C["bytes_allocated"]] = row[C["bytes_freed"]] = 4 * elements
     return row
 
 

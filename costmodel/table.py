@@ -26,6 +26,7 @@ COLUMNS = (
     "bytes_read",  # bytes of the operands, weights included
     "bytes_written",  # bytes of the results
     "weight_bytes",  # of bytes_read, those of parameters and buffers
+    "state_read",  # of bytes_read, those of what a decode step remembers (KV cache, recurrent state)
     "fixed_read",  # of bytes_read, those that don't follow the chosen precision (integers, masks, complex numbers)
     "fixed_written",  # of bytes_written, the same
     "m",  # matrix product [m, k] x [k, n], `batch` times; of the largest product inside for a summary row
@@ -38,6 +39,9 @@ COLUMNS = (
     "bytes_freed",  # bytes that this row is the last to read
     "fixed_allocated",
     "fixed_freed",
+    "bytes_lingering",  # bytes that stay after this row though nothing reads them, as eager Python holds them (< 0: end)
+    "fixed_lingering",
+    "workspace",  # bytes that a CPU's kernel takes while the row runs, besides its result
 )
 C = {name: i for i, name in enumerate(COLUMNS)}
 
@@ -166,23 +170,36 @@ def selected_rows(matrix: Matrix, kernels: Sequence[str] | None = None) -> NDArr
     return (region == 0) | (summary & fused) | ~(summary | fused)
 
 
-def peak_activation_bytes(table: OperatorTable, kernels: Sequence[str] | None = None, itemsize: float = 4.0) -> float:
+def peak_activation_bytes(
+    table: OperatorTable,
+    kernels: Sequence[str] | None = None,
+    itemsize: float = 4.0,
+    eager: bool = False,
+    workspace: bool = False,
+) -> float:
     """Largest number of activation bytes alive at once, where `kernels` are fused (None: every region).
 
     `itemsize` is the bytes an element of the working precision takes; a result is alive together with its operands.
+    `eager`: memory goes when Python lets go of it, not with its last reader. `workspace`: what a CPU's convolutions
+    take besides counts.
     """
-    matrix = table.matrix[selected_rows(table.matrix, kernels)]
-    allocated, freed = allocations(matrix, itemsize)
-    if not len(matrix):
-        return 0.0
+    alive = alive_bytes(table.matrix[selected_rows(table.matrix, kernels)], itemsize, eager, workspace)
+    return float(alive.max(initial=0.0))
+
+
+def alive_bytes(matrix: Matrix, itemsize: float = 4.0, eager: bool = False, workspace: bool = False) -> Matrix:
+    """Activation bytes alive while each row runs, operands and results together (see `peak_activation_bytes`)."""
+    allocated, freed = allocations(matrix, itemsize, eager)
     alive = np.cumsum(allocated)
     alive[1:] -= np.cumsum(freed)[:-1]
-    return float(alive.max())
+    return alive + matrix[:, C["workspace"]] * (itemsize / 4.0) if workspace else alive
 
 
-def allocations(matrix: Matrix, itemsize: float = 4.0) -> tuple[Matrix, Matrix]:
+def allocations(matrix: Matrix, itemsize: float = 4.0, eager: bool = False) -> tuple[Matrix, Matrix]:
     """Bytes that each row brings alive and bytes that it ends, at a working precision of `itemsize` bytes."""
     scale = itemsize / 4.0
     allocated = matrix[:, C["bytes_allocated"]] * scale + matrix[:, C["fixed_allocated"]] * (1 - scale)
     freed = matrix[:, C["bytes_freed"]] * scale + matrix[:, C["fixed_freed"]] * (1 - scale)
+    if eager:
+        freed = freed - matrix[:, C["bytes_lingering"]] * scale - matrix[:, C["fixed_lingering"]] * (1 - scale)
     return allocated, freed

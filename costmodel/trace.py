@@ -68,7 +68,7 @@ class Recorder(TorchDispatchMode):
         self.summaries: dict[int, int] = {}
         self.region_count = 0
         self.open_backward: Region | None = None
-        self.pending: set[int] = set()
+        self.latest: tuple[int, int | Spot] = (-1, 0)
 
     # -- storages
 
@@ -118,11 +118,12 @@ class Recorder(TorchDispatchMode):
             return
         if name in _FREE_WHEN_SHARED and results and operands and results[0] is operands[0]:
             return
+        self.settle()
         count = _unknown(results) if formula is None else formula(args, kwargs, out)
         region = self._region_of_row()
         share = self._share_of_row()
         now = self.time
-        read = weight = fixed_read = written = fixed_written = 0.0
+        read = weight = fixed_read = written = fixed_written = state_read = 0.0
         made_last = -1
         in_place = {id(t) for t in results}
         write_only = count.read is not None
@@ -143,6 +144,8 @@ class Recorder(TorchDispatchMode):
             if piece.role in ("weight", "constant") and not write_only:
                 weight += size
             read += size
+            if piece.remembered:
+                state_read += size
             if tensor.dtype is not torch.float32:
                 fixed_read += size
         if count.read is not None:
@@ -173,7 +176,12 @@ class Recorder(TorchDispatchMode):
         row[C["transcendentals"]] = count.transcendental
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
         row[C["fixed_read"]], row[C["fixed_written"]] = fixed_read, fixed_written
+        if state_read:
+            row[C["state_read"]] = min(state_read, read)
+            if name == "cat":
+                self._piece(results[0]).remembered = True
         row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = count.m, count.n, count.k, count.batch
+        row[C["workspace"]] = count.workspace
         if made_last >= 0:
             row[C["producer"]] = now - made_last
         if region is not None:
@@ -182,8 +190,15 @@ class Recorder(TorchDispatchMode):
 
     def append(self, row: list[float]) -> None:
         """Put a row at the current time."""
+        now = self.time
+        summary = row[C["is_summary"]] > 0
+        self.latest = (now - 1, Spot(now - 1, now)) if summary else (now, int(row[C["region"]]))
         self.open_rows.append(row)
         self.clock[self.part] += 1
+
+    def settle(self, end: bool = False) -> None:
+        """Note which memory Python has let go of since the latest row."""
+        self.pieces.settle(*self.latest, end)
 
     def _born(self, piece: Piece, now: int, region: Region | None) -> None:
         piece.birth = now
@@ -283,6 +298,7 @@ class Recorder(TorchDispatchMode):
             "bytes_read": sum(map(unique_bytes, operands)),
             "fixed_read": sum(unique_bytes(t) for t in operands if t.dtype is not torch.float32),
             "weight_bytes": sum(map(unique_bytes, weights)),
+            "state_read": sum(unique_bytes(t) for t, p in zip(operands, before, strict=True) if p.remembered),
             "bytes_written": sum(map(unique_bytes, results)),
             "fixed_written": sum(unique_bytes(t) for t in results if t.dtype is not torch.float32),
             "grad_written": sum(unique_bytes(t) for t in operands if t.requires_grad),
@@ -311,7 +327,7 @@ class Recorder(TorchDispatchMode):
         row[C["is_summary"]], row[C["skipped"]] = 1.0, region.skipped
         for name in _SUMMED:
             row[C[name]] = region.sums[name]
-        for name in ("bytes_read", "fixed_read", "weight_bytes", "bytes_written", "fixed_written"):
+        for name in ("bytes_read", "fixed_read", "weight_bytes", "state_read", "bytes_written", "fixed_written"):
             row[C[name]] = region.traffic[name]
         row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = m, n, k, batch
         self.summaries[region.number] = self.time
@@ -346,6 +362,7 @@ class Recorder(TorchDispatchMode):
             "bytes_read": given["bytes_read"] + 2 * given["bytes_written"],
             "fixed_read": given["fixed_read"] + 2 * given["fixed_written"],
             "weight_bytes": given["weight_bytes"],
+            "state_read": 0.0,
             "bytes_written": given["grad_written"],
             "fixed_written": 0.0,
         }
@@ -363,12 +380,16 @@ class Recorder(TorchDispatchMode):
         """Put a child's rows at the current time; gives the time of the first."""
         if self.part:
             self.close_backward_region()
+        self.settle()
         self.close_rows()
         start = self.time
         length = use.segment.lengths[use.part]
         if length:
             self.parts[self.part].append(use)
             self.clock[self.part] += length
+            end = start + length - 1
+            summary = use.segment.rows(use.part)[-1, C["is_summary"]] > 0
+            self.latest = (end - 1, Spot(end - 1, end)) if summary else (end, Spot(end))
         return start
 
     def begin_backward(self) -> None:
@@ -403,6 +424,7 @@ class Recorder(TorchDispatchMode):
         """Close the recording."""
         if self.part:
             self.close_backward_region()
+        self.settle(end=True)
         self.close_rows()
         patches = alive_patches(self.known, {id(p) for p in held}, self.summaries)
         self.pieces.close()

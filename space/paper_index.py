@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from space import registry
@@ -13,10 +13,10 @@ from space.yaml_loader import load_yaml_file
 TESTS = Path(__file__).parents[1] / "tests"
 
 
-def papers() -> dict[str, dict[str, list[str]]]:
+def papers(elsewhere: Mapping[str, str] | None = None) -> dict[str, dict[str, list[str]]]:
     """Catalogue id -> `{"where": ["block hilo", "preset swin_tiny", ...], "tests": ["tests/...py::name", ...]}`, by id.
 
-    Tests are those marked `@pytest.mark.paper(id)`; an installation without the tests' sources has none to name.
+    `elsewhere` are ideas that live in other rooms (`costmodel.paper_features()`), by id. Tests are those marked `@pytest.mark.paper(id)`; an installation without the tests' sources has none to name.
     """
     found: dict[str, dict[str, list[str]]] = {}
 
@@ -29,6 +29,8 @@ def papers() -> dict[str, dict[str, list[str]]]:
     for what, name, path in shipped_files():
         for paper in papers_of_file(path):
             entry(paper)["where"].append(f"{what} {name}")
+    for paper, place in (elsewhere or {}).items():
+        entry(paper)["where"].append(place)
     for paper, test in marked_tests(TESTS):
         entry(paper)["tests"].append(test)
     return dict(sorted(found.items()))

@@ -12,7 +12,10 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class Count:
-    """Work of one operator. `read` and `written` (bytes) stand where it doesn't touch its whole operands."""
+    """Work of one operator. `read` and `written` (bytes) stand where it doesn't touch its whole operands.
+
+    `workspace` is memory (bytes) that a CPU's kernel takes besides the result.
+    """
 
     kind: str
     macs: float = 0.0
@@ -26,6 +29,7 @@ class Count:
     read_fixed: float = 0.0
     weight: float = 0.0
     written: float | None = None
+    workspace: float = 0.0
 
 
 Formula = Callable[[Any, Any, Any], Count]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from costmodel.formulas.count import Count, Formula, argument, first, numel, product
+from costmodel.formulas.workspace import convolution_backward_workspace, convolution_workspace
 
 
 def _product(m: int, k: int, n: int, batch: int = 1, bias: int = 0) -> Count:
@@ -80,6 +81,9 @@ def _convolution(args: Any, kwargs: Any, out: Any) -> Count:
     count = convolution_count(args[0], args[1], out, bool(args[6]), int(args[8]))
     if args[2] is not None:
         count.vector = float(numel(out))
+    if args[0].dim() == args[1].dim() and not args[6]:
+        strided, dilated = max(args[3]) > 1, max(args[5]) > 1
+        count.workspace = convolution_workspace(args[0], args[1], out, strided, dilated, int(args[8]))
     return count
 
 
@@ -89,6 +93,8 @@ def _convolution_backward(args: Any, kwargs: Any, out: Any) -> Count:
     count = convolution_count(x, weight, grad, bool(args[7]), int(args[9]))
     count.macs *= int(wanted[0]) + int(wanted[1])
     count.vector = float(numel(grad)) if wanted[2] else 0.0
+    if x.dim() == weight.dim() and not args[7]:
+        count.workspace = convolution_backward_workspace(grad, x, weight, max(args[4]) > 1)
     return count
 
 

@@ -42,6 +42,40 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def sides(text: str) -> tuple[int, int]:
+    """`3x2`: rows and columns, each of at least 1."""
+    rows, _, columns = text.partition("x")
+    return positive(rows), positive(columns)
+
+
+def tiles(text: str) -> tuple[int, int]:
+    """`64` or `64,8`: side of a tile and overlap."""
+    side, _, overlap = text.partition(",")
+    return positive(side), natural(overlap or "0")
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`128,64,64`: whole numbers of at least 1."""
+    return [positive(part.strip()) for part in text.split(",")]
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """`--precision --lengths --padding --checkpoint --patches --tiles --plan`."""
+    parser.add_argument(
+        "--precision",
+        metavar="P",
+        help="element type of everything (int8), or by role: weights=int4,activations=float16,kv=int8",
+    )
+    parser.add_argument("--lengths", type=whole_numbers, metavar="L,L,...", help="a batch of sequences so long")
+    parser.add_argument(
+        "--padding", choices=("packed", "max"), default="packed", help="of --lengths: none (default), or to the longest"
+    )
+    parser.add_argument("--checkpoint", action="store_true", help="training: outer blocks run forward twice")
+    parser.add_argument("--patches", type=sides, metavar="RxC", help="the first blocks run patch by patch")
+    parser.add_argument("--tiles", type=tiles, metavar="SIDE[,OVERLAP]", help="image to image, tile by tile")
+    parser.add_argument("--plan", action="store_true", help="peak memory under a static plan (in place, reordered)")
+
+
 def add_situation(parser: argparse.ArgumentParser) -> None:
     """`--hardware --phase --batch --length --dtype`."""
     parser.add_argument(

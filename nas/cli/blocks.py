@@ -18,9 +18,10 @@ def run(args: argparse.Namespace) -> None:
     from space.catalogue import describe_block, describe_blocks
 
     if args.papers:
+        from costmodel import paper_features
         from space import papers
 
-        found = papers()
+        found = papers(paper_features())
         if args.json:
             print_json(found)
         else:

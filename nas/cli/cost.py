@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from nas.cli.arguments import add_situation, add_store, natural
+from nas.cli.arguments import add_memory, add_situation, add_store, natural
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas cost`."""
     parser.add_argument("architecture", metavar="ARCH_OR_SPACE", help="architecture or space file, or STUDY:TRIAL")
     add_situation(parser)
+    add_memory(parser)
     parser.add_argument("--by", choices=("operator", "block"), help="where the cost lies")
+    parser.add_argument("--view", choices=("roofline", "memory", "blocks"), help="data for a plot (with --json)")
     parser.add_argument("--seed", type=natural, default=0, help="which candidate of a space is priced (default 0)")
     add_store(parser)
 
@@ -20,19 +23,36 @@ def run(args: argparse.Namespace) -> None:
     """Price an architecture, or one candidate of a space."""
     import sys
 
-    from costmodel import cost
+    from costmodel import PlanOptions, cost, view
     from nas.cli.output import print_json, print_table, say
     from nas.loading import load_architecture
     from nas.units import measured, quantity
-    from space import SearchSpace
+    from space import InputError, SearchSpace
 
     found = load_architecture(args.architecture, args.store)
     if isinstance(found, SearchSpace):
         print(f"{args.architecture} is a space; this is its candidate of seed {args.seed}", file=sys.stderr)
         found = found.sample(args.seed)
-    told = cost(found, args.hardware, phase=args.phase, batch=args.batch, length=args.length)
+    told = cost(
+        found,
+        args.hardware,
+        phase=args.phase,
+        batch=args.batch,
+        length=args.length,
+        precision=args.precision,
+        lengths=args.lengths,
+        padding=args.padding,
+        checkpoint=args.checkpoint,
+        patches=args.patches,
+        tiles=args.tiles,
+        plan=PlanOptions() if args.plan else None,
+    )
+    if args.view and not args.json:
+        raise InputError("--view prints data for a plot: add --json")
     if args.json:
-        parts = {"by": {name: told.by(args.by, name) for name in args.hardware}} if args.by else {}
+        parts: dict[str, Any] = {"by": {name: told.by(args.by, name) for name in args.hardware}} if args.by else {}
+        if args.view:
+            parts["view"] = {name: view(told, name, args.view) for name in args.hardware}
         print_json(told.to_json() | parts)
         return
     summary = told.to_json()

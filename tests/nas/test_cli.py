@@ -116,8 +116,14 @@ def test_cost_of_a_trial_a_space_and_an_architecture(cli: Nas, study: tuple[str,
     assert parsed(cli("cost", str(file), "--json"))["architecture"] == told["architecture"]
     by = parsed(cli("cost", str(file), "--hardware", "stm32f746", "--by", "block", "--json"))["by"]
     assert set(by) == {"stm32f746"}
-    for situation in (["--phase", "training", "--batch", "8"], ["--by", "operator", "--hardware", "stm32f746"]):
+    for situation in (
+        ["--phase", "training", "--batch", "8", "--checkpoint"],
+        ["--by", "operator", "--hardware", "stm32f746"],
+        ["--plan", "--hardware", "stm32f746", "--precision", "weights=int4,activations=int8"],
+    ):
         assert cli("cost", str(file), *situation)[0] == 0
+    shown = parsed(cli("cost", str(file), "--hardware", "stm32f746", "--view", "memory", "--json"))["view"]
+    assert shown["stm32f746"]["steps"]
     status, out, err = cli("cost", path)
     assert status == 0
     assert "is a space; this is its candidate of seed 0" in err
@@ -182,6 +188,10 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["cost", "tiny:0"], 1, "runs/blockwright.db: "),
     (["cost", "{space}", "--hardware", "h100"], 2, "unknown hardware 'h100' (did you mean 'h100-sxm'?)"),
     (["cost", "{space}", "--batch", "0"], 2, "at least 1"),
+    (["cost", "{space}", "--patches", "2"], 2, "--patches"),
+    (["cost", "{space}", "--lengths", "4,x"], 2, "at least 1"),
+    (["cost", "{space}", "--precision", "weigths=int4"], 2, "did you mean 'weights'?"),
+    (["cost", "{space}", "--view", "memory"], 2, "add --json"),
     (["cost", "tiny:99", "--store", "{store}"], 2, "study 'tiny' has no trial 99; it has 6 trials"),
     (["cost", "tin:0", "--store", "{store}"], 2, "unknown study 'tin' (did you mean 'tiny'?)"),
     (["pareto", "tiny"], 1, "runs/blockwright.db: "),

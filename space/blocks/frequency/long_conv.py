@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_be_odd, must_decode
+from space.errors import ShapeError
 from space.ops.fft_conv import fft_convolve
+from space.ops.monarch import monarch_convolve
 from space.shape import Shape
 
 
-@block("long_conv", role="mixer", layout="sequence", causal=True, paper="long-conv")
+@block("long_conv", role="mixer", layout="sequence", causal=True, paper=("long-conv", "flashfftconv"))
 class LongConv(Block):
     """Convolution with a learned kernel as long as the input, by Fourier transforms. x [B, L, D] -> [B, L, D].
 
@@ -25,6 +27,8 @@ class LongConv(Block):
     y <- (y * x W_q) W_o, as in H3. Without causality a kernel reaches K - 1 positions to both sides. Decoding keeps the
     last K - 1 inputs. The paper smooths in time or frequency; here in time. Kernels start as decaying noise.
     Fu et al. 2023, arXiv:2302.06646, sections 3.1 and 3.2; gate: Fu et al. 2022, arXiv:2212.14052.
+    `transform: products` computes the Fourier transforms as matrix products, without the highest frequencies of the
+    kernel for `keep` < 1: Fu et al. 2023, arXiv:2311.05908 (FlashFFTConv).
     """
 
     class Options(BlockOptions):
@@ -33,6 +37,10 @@ class LongConv(Block):
         smooth: int = Field(1, ge=1, le=1023, description="kernel weights averaged, p; odd; 1: none")
         gate: bool = Field(False, description="multiplicative gates and an output map around the convolution")
         causal: bool | None = Field(None, description="later positions are hidden; none: as the input asks")
+        transform: Literal["fft", "products"] = Field(
+            "fft", description="products: Fourier transforms as matrix products"
+        )
+        keep: float = Field(1.0, gt=0, le=1, description="share of the kernel's frequencies kept (of `products`)")
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
@@ -43,6 +51,13 @@ class LongConv(Block):
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_be_odd("smooth", options.smooth)
+        causal = shape.causal if options.causal is None else options.causal
+        if options.keep < 1 and (options.transform != "products" or causal):
+            raise ShapeError(
+                f"keep is for transform: products without causality (a kernel cut in frequency sees the future);"
+                f" got {options.keep:g} (try 1)",
+                "keep",
+            )
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
@@ -51,6 +66,8 @@ class LongConv(Block):
         self.squash = options.squash
         self.smooth = options.smooth
         self.gated = options.gate
+        self.by_products = options.transform == "products"
+        self.keep = options.keep
         lags = torch.arange(self.span) if self.causal_kernel else torch.arange(1 - self.span, self.span).abs()
         rate = torch.logspace(0, math.log10(max(self.span, 2)), shape.dim)[:, None]
         decay = torch.exp(-lags * rate / self.span) * (rate / self.span).clamp(max=1).sqrt()
@@ -75,7 +92,10 @@ class LongConv(Block):
 
     def convolve(self, u: Tensor) -> Tensor:
         """The convolution and the skip."""
-        return fft_convolve(u, self.taps(), 0 if self.causal_kernel else self.span - 1) + self.skip * u
+        before = 0 if self.causal_kernel else self.span - 1
+        if self.by_products:
+            return monarch_convolve(u, self.taps(), before, self.keep) + self.skip * u
+        return fft_convolve(u, self.taps(), before) + self.skip * u
 
     def init_state(self, batch: int, length: int = 0) -> State:
         must_decode(self.kind, self.causal_kernel)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, State, block
 from space.blocks.rules import must_decode, must_divide
+from space.fused import fused
 from space.ops.linear_attention import linear_attention, linear_attention_state
 from space.shape import Shape
 
@@ -35,6 +36,12 @@ class KernelHash(nn.Module):
         soft = torch.tanh(near @ self.weight - self.shift)
         hard = torch.where(soft >= 0, 1.0, -1.0).to(soft.dtype)
         return soft + (hard - soft).detach()
+
+
+@fused("code_attention")
+def code_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """`linear_attention` of codes: its products are sums of the values that the codes pick."""
+    return linear_attention(q, k, v, causal)
 
 
 @block("hamming_linear_attention", role="mixer", layout="sequence", causal=True, paper="ecoformer")
@@ -79,7 +86,7 @@ class HammingLinearAttention(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.split(x)
-        return self.out(linear_attention(q, k, v, self.causal_sum).transpose(1, 2).flatten(2))
+        return self.out(code_attention(q, k, v, self.causal_sum).transpose(1, 2).flatten(2))
 
     def init_state(self, batch: int, length: int = 0) -> State:
         must_decode(self.kind, self.causal_sum)
