@@ -94,9 +94,14 @@ def _entrance(segment: Segment, rows: Matrix) -> Any:
     if spot is None or given.readers != 1:
         return spot is None, given.readers != 1, given.returned
     row = rows[spot.row]
-    return given.returned, spot.summary >= 0, tuple(row[[C["kind"], C["region"], C["region_kind"], C["is_summary"]]] > 0), (
-        float(row[C["kind"]]),
-        float(row[C["region_kind"]]),
+    return (
+        given.returned,
+        spot.summary >= 0,
+        tuple(row[[C["kind"], C["region"], C["region_kind"], C["is_summary"]]] > 0),
+        (
+            float(row[C["kind"]]),
+            float(row[C["region_kind"]]),
+        ),
     )
 
 

@@ -77,7 +77,11 @@ class Screen:
             for measure in asked:
                 told = _asked(architecture, measure)
                 screened = found[measure]
-                mine = (screened.expected[i],) if screened.low is None else (screened.low[i], screened.expected[i], screened.high[i])  # type: ignore[index]
+                mine = (
+                    (screened.expected[i],)
+                    if screened.low is None
+                    else (screened.low[i], screened.expected[i], screened.high[i])
+                )  # type: ignore[index]
                 if not np.allclose(mine, told, rtol=tolerance, atol=0, equal_nan=True):
                     raise NotUnrolled(f"{measure} isn't a sum over blocks ({mine} by table, {told} as a whole)")
 
@@ -106,7 +110,10 @@ class Screen:
     def _count(self, words: Integers, kinds: tuple[str, ...]) -> NDArray[np.int64]:
         key = ",".join(kinds)
         if key not in self._kinds:
-            counts = [self.space.architecture_of(self.automaton.node([s])).counts() for s in range(len(self.automaton.symbols))]
+            counts = [
+                self.space.architecture_of(self.automaton.node([s])).counts()
+                for s in range(len(self.automaton.symbols))
+            ]
             own = [sum(c[k] for k in kinds) for c in counts]
             self._kinds[key] = np.array([*own, 0], dtype=np.int64)
         return self._kinds[key][words].sum(axis=1)
@@ -295,7 +302,9 @@ class _Tables:
         """Prices of all windows at one level of weights; the last row, which -1 finds, is zero."""
         held = device.prices.get(level, np.zeros((1, 4)))
         if len(held) < len(self.windows) + 1:
-            held = np.concatenate([held[:-1], np.full((len(self.windows) + 1 - len(held), 4), np.nan), np.zeros((1, 4))])
+            held = np.concatenate(
+                [held[:-1], np.full((len(self.windows) + 1 - len(held), 4), np.nan), np.zeros((1, 4))]
+            )
         for index in asked[asked >= 0].tolist():
             window = self.windows[index]
             if np.isnan(held[index, 0]) and window is not None:

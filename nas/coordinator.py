@@ -238,7 +238,7 @@ class Coordinator:
         known = {m: c.value for m, c in opened.costs.items()} | {Measure(name): v for name, v in metrics.items()}
         complete = state == "complete"
         values = {str(o): known[o.measure] for o in self.objectives} if complete else {}
-        missed = violations(self.constraints, known) if complete else {}
+        missed = violations(self.constraints, known | opened.costs) if complete else {}
         violation = sum(missed.values())
         weights = Path(opened.job["weights_path"]) if opened.job.get("weights_path") else None
         enters = complete and not missed and self._enters(list(values.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from costmodel import cost
@@ -72,11 +72,15 @@ def _structure(architecture: Architecture, measure: Measure) -> int:
     return counts["layer"] or sum(n for kind, n in counts.items() if kinds[kind].role == "mixer")
 
 
-def violations(constraints: Sequence[Constraint], values: dict[Measure, float]) -> dict[str, float]:
+def violations(constraints: Sequence[Constraint], values: Mapping[Measure, float | Measured]) -> dict[str, float]:
     """Constraint text -> how far it is missed, relative to its bound, for those that are missed."""
     missed = {}
     for constraint in constraints:
-        if constraint.measure in values and (by := constraint.violation(values[constraint.measure])) > 0:
+        if constraint.measure not in values:
+            continue
+        value = values[constraint.measure]
+        interval = (value.value, value.low, value.high) if isinstance(value, Measured) else (value,)
+        if (by := constraint.violation(*interval)) > 0:
             missed[constraint.text] = by
     return missed
 
@@ -92,7 +96,7 @@ def judge(
         costs = measure_costs(architecture, measures)
     except InputError as error:
         return {}, {str(error): 1.0}
-    return costs, violations(constraints, {m: c.value for m, c in costs.items()})
+    return costs, violations(constraints, costs)
 
 
 def told(missed: dict[str, float]) -> str:

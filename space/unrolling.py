@@ -83,9 +83,7 @@ class _Unroller:
                     queue.append(after)
                 key = (symbol, numbers[after])
                 old = merged.get(key)
-                merged[key] = Edge(
-                    probability + (old.probability if old else 0.0), *key, old.picks if old else picks
-                )
+                merged[key] = Edge(probability + (old.probability if old else 0.0), *key, old.picks if old else picks)
             edges.append(list(merged.values()))
             self._count(len(merged))
         final = {number for state, number in numbers.items() if not state.stack and not state.pending}
