@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from costmodel.hardware import Profile, hardware_names, load_profile
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
+    from costmodel.screening import Screen, Screened
     from costmodel.table import OperatorTable, peak_activation_bytes
 
 _HOME = {
@@ -22,6 +23,8 @@ _HOME = {
     "PHASES": "costmodel.record",
     "Priced": "costmodel.pricing",
     "Profile": "costmodel.hardware",
+    "Screen": "costmodel.screening",
+    "Screened": "costmodel.screening",
     "clear_cache": "costmodel.blocks",
     "describe_profile": "costmodel.describe",
     "describe_profiles": "costmodel.describe",
@@ -44,6 +47,8 @@ __all__ = [
     "OperatorTable",
     "Priced",
     "Profile",
+    "Screen",
+    "Screened",
     "clear_cache",
     "cost",
     "describe_profile",

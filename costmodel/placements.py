@@ -7,7 +7,7 @@ gives it (`Window`), and its own rows are priced in there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,6 @@ class Window:
     matrix: Matrix
     start: int
     end: int
-    held: Matrix | None = field(default=None)
 
     @classmethod
     def of(cls, before: Placement | None, own: Placement, after: Placement | None, situation: Situation) -> Window:

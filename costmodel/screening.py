@@ -7,6 +7,7 @@ compares some, since a device whose price isn't a sum over operators couldn't be
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,9 @@ from costmodel.architecture_cost import _check, _situation, cost
 from costmodel.blocks import Layout, Situation, _plain_layout
 from costmodel.hardware import Profile, as_profile
 from costmodel.placements import COUNTS, Placement, Window, place
+from costmodel.reachable import extreme_words
 from costmodel.table import ITEMSIZE, Matrix
-from space import Architecture, Automaton, InputError, Measure, NotUnrolled, SearchSpace, all_blocks
+from space import Architecture, Automaton, InputError, Measure, NotUnrolled, SearchSpace, Shape, all_blocks
 
 _CHUNK = 65_536
 _LATENCY = ("low", "expected", "high")
@@ -64,6 +66,20 @@ class Screen:
             joined[measure] = Screened(*columns)
         return joined
 
+    def extremes(self, measures: Iterable[Measure]) -> Integers:
+        """Candidates with the least and the most of every measure (see `extreme_words`).
+
+        Prices of blocks between neighbours that no call of `values` met count as unknown.
+        """
+        found = []
+        for measure in dict.fromkeys(measures):
+            if self.covers(measure) and not measure.is_structural:
+                tables = self._situations[measure.phase, measure.batch, measure.length]
+                costs = tables.mean_costs(measure)
+                step = functools.partial(tables.step, costs)
+                found.append(extreme_words(self.automaton, tables.start, step, [measure.name == "peak_memory"]))
+        return np.concatenate(found) if found else self.automaton.draw(0, 0)
+
     def architecture(self, word: Sequence[int]) -> Architecture:
         """The architecture of a word, without the picks that made it."""
         return self.space.architecture_of(self.automaton.node(word))
@@ -77,11 +93,8 @@ class Screen:
             for measure in asked:
                 told = _asked(architecture, measure)
                 screened = found[measure]
-                mine = (
-                    (screened.expected[i],)
-                    if screened.low is None
-                    else (screened.low[i], screened.expected[i], screened.high[i])
-                )  # type: ignore[index]
+                columns = [c for c in (screened.low, screened.expected, screened.high) if c is not None]
+                mine = tuple(float(column[i]) for column in columns)
                 if not np.allclose(mine, told, rtol=tolerance, atol=0, equal_nan=True):
                     raise NotUnrolled(f"{measure} isn't a sum over blocks ({mine} by table, {told} as a whole)")
 
@@ -171,10 +184,12 @@ class _Tables:
         self.exits: list[int] = []
         self.entrances: list[int] = []
         self.windows: list[Window | None] = []
+        self.owners: list[int] = []
         self.known: dict[int, int] = {}
         self.devices: dict[str, _Device] = {}
 
-    def _place(self, shape: Any, layout: Layout) -> int:
+    def _place(self, shape: Shape | None, layout: Layout | None) -> int:
+        """Index of a shape and layout; of no shape, for what follows a block that has no cost."""
         key = (shape, layout)
         if key not in self.places:
             self.places[key] = len(self.entered)
@@ -232,15 +247,43 @@ class _Tables:
     def _add(self, at: int, symbol: int) -> None:
         shape, layout = self.entered[at]
         if shape is None:
-            made = Placement((), shape, layout, np.full(len(COUNTS), np.nan), None, error="no shape")
+            made = Placement(
+                (), self.entered[0][0], self.entered[0][1], np.full(len(COUNTS), np.nan), None, error="lost"
+            )
         else:
             made = place(self.automaton.symbols[symbol], shape, layout, self.situation)
         self.placed[at, symbol] = len(self.placements)
         self.placements.append(made)
         self.exits.append(self.borders.setdefault(("exit", made.exit), len(self.borders)))
         self.entrances.append(self.borders.setdefault(("entrance", made.entrance), len(self.borders)))
-        following = self._place(*made.after) if made.after else self._place(None, None)  # type: ignore[arg-type]
+        following = self._place(*made.after) if made.after else self._place(None, None)
         self.onward[at, symbol] = following
+
+    def step(self, costs: Matrix, at: int, symbol: int) -> tuple[int, list[float]]:
+        """Where a symbol leads, and its entry of `costs`, one a placement (NaN for one that isn't in there)."""
+        if self.placed[at, symbol] < 0:
+            self._add(at, symbol)
+        own = int(self.placed[at, symbol])
+        return int(self.onward[at, symbol]), [float(costs[own]) if own < len(costs) else np.nan]
+
+    def mean_costs(self, measure: Measure) -> Matrix:
+        """A measure of every placement; of a price, the mean over the neighbours it was seen between."""
+        if measure.hardware is None:
+            names = {"weight_bytes": "params_deployed"}
+            return self.counts[:, COUNTS.index(names.get(measure.name, measure.name))]
+        device = self.devices[measure.hardware]
+        if measure.name == "peak_memory":
+            prices = self._peaks(device)[:-1]
+        else:
+            column = 1 if measure.name == "latency" else 3
+            levels = np.stack([held[:-1, :] for held in device.prices.values() if len(held) == len(self.windows) + 1])
+            prices = levels[:, :, column] + device.profile.static_power_w.value * levels[:, :, 1] * (column == 3)
+            prices = np.nanmax(np.where(np.isnan(prices), -np.inf, prices), axis=0)
+        usable = np.isfinite(prices)
+        owners = np.array(self.owners, dtype=np.int64)[usable]
+        sums = np.bincount(owners, weights=prices[usable], minlength=len(self.placements))
+        counts = np.bincount(owners, minlength=len(self.placements))
+        return np.divide(sums, counts, out=np.full(len(self.placements), np.nan), where=counts > 0)
 
     def _windows(self, places: Integers) -> Integers:
         """Index of the window at every position, -1 beyond the end and where it has no cost."""
@@ -257,6 +300,7 @@ class _Tables:
             if one not in self.known:
                 self.known[one] = len(self.windows)
                 row, column = divmod(index, places.shape[1])
+                self.owners.append(int(places[row, column]))
                 self.windows.append(self._window(*(int(p[row, column]) for p in (before, places, after))))
         found = np.full(places.size, -1, dtype=np.int32)
         found[own] = np.array([self.known[one] for one in codes.tolist()], dtype=np.int32)[inverse]

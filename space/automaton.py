@@ -76,7 +76,11 @@ class Automaton:
     @cached_property
     def _flat(self) -> tuple[NDArray[np.float64], Integers, Integers, Integers, Integers]:
         """Edges in one row: cumulative share + state, symbol, target; and for each state its first and last edge."""
-        shares, symbols, targets, first, last = [], [], [], [], []
+        shares: list[float] = []
+        symbols: list[int] = []
+        targets: list[int] = []
+        first: list[int] = []
+        last: list[int] = []
         for state, edges in enumerate(self.edges):
             first.append(len(symbols))
             total = sum(e.probability for e in edges)

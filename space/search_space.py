@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from space.automaton import Automaton
 from space.architecture import FORMAT, Architecture, canonical_json, shape_of_input
+from space.automaton import Automaton
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.measures import (
     Constraint,

@@ -8,6 +8,7 @@ resolver refuses is refused here, so the automaton writes the architectures that
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,22 +21,28 @@ from space.errors import InputError, NotUnrolled
 from space.resolver import Resolver
 from space.shape import Shape
 from space.sites import walk_blocks
-from space.spec import BlockOf, Choice, ListOf, Picks, Spec, scoped, walk_values
+from space.spec import BlockOf, Choice, ListOf, Picks, Spec, combinations, possible_values, scoped, walk_values
 
 _NAMED = "choices."
-_CONVERSIONS = ({"to_grid": {}}, {"to_sequence": {}})
+_CONVERSIONS: tuple[Node, ...] = ({"to_grid": {}}, {"to_sequence": {}})
 _MOST_STATES = 5_000
 _MOST_EDGES = 60_000
+_MOST_SYMBOLS = 3_000
+_MOST_TRIES = 20_000
 
 Scopes = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A block that comes next, and the repetitions it stands in. Without a spec: shared picks are forgotten here."""
+    """A block that comes next, and the repetitions it stands in.
+
+    Without a spec: symbols to write that are known already or, without those, shared picks that are forgotten here.
+    """
 
     spec: Spec | None
     scopes: Scopes = ()
+    symbols: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class _Unroller:
         self.named: dict[int, frozenset[str]] = {}
         self.kept: list[Any] = []
         self.edge_count = 0
+        self.tries = 0
 
     def run(self) -> Automaton:
         start = _State((_Work(self.resolver.root),), self.resolver.input_shape)
@@ -102,7 +110,11 @@ class _Unroller:
             return
         work, rest = state.stack[0], state.stack[1:]
         spec = work.spec
-        if spec is None:
+        if work.symbols:
+            left = (_Work(None, (), work.symbols[1:]), *rest) if work.symbols[1:] else rest
+            after = self._state(left, state.shape, state.picks, state.pending, state.sharing)
+            yield 1.0, work.symbols[0], after, {}
+        elif spec is None:
             after = self._state(rest, state.shape, state.picks, state.pending, state.sharing - 1)
             yield from self._onward(after)
         elif isinstance(spec, Choice) and any(_is_row(a) for a in spec.alternatives):
@@ -139,7 +151,7 @@ class _Unroller:
                     yield share * probability, symbol, target, made | picks
                 continue
             if values.get("share") == "options":
-                inner = tuple(_Work(items[0], work.scopes) for _ in range(values["times"])) + (_Work(None),)
+                inner = (*(_Work(items[0], work.scopes) for _ in range(values["times"])), _Work(None))
                 sharing += 1
             elif "times" in values:
                 inner = tuple(
@@ -163,7 +175,7 @@ class _Unroller:
     ) -> Any:
         before = state.picks if picks is None else picks
         # Outside of shared picks the repetition only names the picks: what it may be is worked out once.
-        plain = not state.sharing
+        plain = not state.sharing and picks is None
         known = tuple(sorted((k, repr(v)) for k, v in before.items()))
         key = (id(spec), state.shape, known, () if plain else work.scopes)
         if key not in self.parts:
@@ -176,11 +188,14 @@ class _Unroller:
             while end and flat[end - 1] in _CONVERSIONS:
                 end -= 1
             pending = tuple(next(iter(n)) for n in flat[end:])
-            symbol = self._symbol(flat[:end]) if end else -1
-            yield probability, symbol, self._state(rest, shape, before | made, pending, state.sharing), made
+            symbols = [self._symbol(group) for group in _groups(flat[:end])] or [-1]
+            left = (_Work(None, (), tuple(symbols[1:])), *rest) if symbols[1:] else rest
+            yield probability, symbols[0], self._state(left, shape, before | made, pending, state.sharing), made
 
     def _resolved(self, spec: Spec, shape: Shape, picks: Picks, scopes: Scopes) -> Any:
         """What a block may become: [(nodes, shape after it, new picks, probability)], each different one once."""
+        if (ways := _ways(spec)) > _MOST_TRIES:
+            raise NotUnrolled(f"{spec.path} is one block that can be {ways:.2g} different ones")
         found: dict[Any, tuple[list[Node], Shape, Picks, float]] = {}
         for (node, out), made, probability in self._outcomes(lambda a: a.slot(spec, shape), picks, scopes):
             nodes = _flat([node] if node else [])
@@ -188,8 +203,9 @@ class _Unroller:
             key = (json.dumps(nodes, sort_keys=True), out, tuple(sorted((k, repr(v)) for k, v in tied.items())))
             old = found.get(key)
             found[key] = (old[0], old[1], old[2], old[3] + probability) if old else (nodes, out, made, probability)
-            if not old:
-                self._count(1)
+            self.tries += 1
+            if self.tries > _MOST_TRIES:
+                raise NotUnrolled(f"its blocks can be more than {_MOST_TRIES:,} different ones")
         return list(found.values())
 
     def _outcomes(self, work: Any, picks: Picks, scopes: Scopes) -> Any:
@@ -224,6 +240,8 @@ class _Unroller:
     def _symbol(self, nodes: list[Node]) -> int:
         text = json.dumps(nodes, sort_keys=True)
         if text not in self.symbols:
+            if len(self.symbols) >= _MOST_SYMBOLS:
+                raise NotUnrolled(f"its outermost row can hold more than {_MOST_SYMBOLS:,} different blocks")
             self.symbols[text] = len(self.symbols)
             self.nodes.append(tuple(nodes))
         return self.symbols[text]
@@ -236,6 +254,41 @@ def _is_row(spec: Spec) -> bool:
     return isinstance(spec, BlockOf) and (
         spec.cls is Repeat or spec.cls.document.__func__ is Sequence.document.__func__  # type: ignore[attr-defined]
     )
+
+
+def _groups(nodes: list[Node]) -> list[list[Node]]:
+    """Blocks in a row, each with the conversions before it: a row is written in one way only."""
+    groups: list[list[Node]] = [[]]
+    for node in nodes:
+        groups[-1].append(node)
+        if node not in _CONVERSIONS:
+            groups.append([])
+    return groups[:-1]
+
+
+def _ways(spec: Spec) -> float:
+    """Upper bound on what a block may become; a tied pick counts as made."""
+    if isinstance(spec, Choice):
+        ways = [_ways(a) for a in spec.alternatives]
+        return max(ways) if spec.site.startswith(_NAMED) else sum(ways)
+    if not isinstance(spec, BlockOf):
+        return 1.0
+    free = [value for value in spec.values.values() if not _is_tied(value)]
+    total = math.prod(combinations(value) for value in free)
+    values = {name: possible_values(value) for name, value in spec.values.items()}
+    again = max(spec.cls.most_repetitions(values), 1) if spec.cls.slots else 1
+    for name in spec.cls.slots:
+        held = spec.options.get(name)
+        for inner in held.items if isinstance(held, ListOf) else [held] if held else []:
+            total *= min(_ways(inner), 1e30) ** again
+            if total > 1e30:
+                return total
+    return total
+
+
+def _is_tied(spec: Spec) -> bool:
+    sites = [found.site for found in walk_values(spec)]
+    return bool(sites) and all(site.startswith(_NAMED) for site in sites)
 
 
 def _flat(nodes: list[Node]) -> list[Node]:
