@@ -29,6 +29,7 @@ _MOST_STATES = 5_000
 _MOST_EDGES = 60_000
 _MOST_SYMBOLS = 3_000
 _MOST_TRIES = 20_000
+_MOST_SHARED = 500
 
 Scopes = tuple[tuple[str, str], ...]
 
@@ -151,6 +152,8 @@ class _Unroller:
                     yield share * probability, symbol, target, made | picks
                 continue
             if values.get("share") == "options":
+                if (ways := _ways(items[0])) > _MOST_SHARED:
+                    raise NotUnrolled(f"{spec.path} repeats one of {ways:,.0f} different blocks")
                 inner = (*(_Work(items[0], work.scopes) for _ in range(values["times"])), _Work(None))
                 sharing += 1
             elif "times" in values:
