@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from costmodel.precision import Precision
     from costmodel.pricing import Priced, price
     from costmodel.record import PHASES, trace_module
+    from costmodel.screening import Screen, Screened
     from costmodel.table import OperatorTable, peak_activation_bytes
     from costmodel.views import VIEWS, view
 
@@ -31,6 +32,8 @@ _HOME = {
     "PHASES": "costmodel.record",
     "Priced": "costmodel.pricing",
     "Profile": "costmodel.hardware",
+    "Screen": "costmodel.screening",
+    "Screened": "costmodel.screening",
     "clear_cache": "costmodel.blocks",
     "describe_profile": "costmodel.describe",
     "describe_profiles": "costmodel.describe",
@@ -61,6 +64,8 @@ __all__ = [
     "Precision",
     "Priced",
     "Profile",
+    "Screen",
+    "Screened",
     "clear_cache",
     "cost",
     "describe_profile",

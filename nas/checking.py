@@ -1,30 +1,86 @@
-"""How large a space is, and what share of it meets its constraints."""
+"""How large a space is, what share of it meets its constraints, and between which ends its costs lie."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from costmodel import Screen
 from nas.loading import load_space
 from nas.measuring import all_constraints, judge, known_untrained, told
-from space import InputError, Measure, SearchSpace
+from nas.screening import default_samples, judge_many, make_screen
+from space import Constraint, InputError, Measure, NotUnrolled, SearchSpace
 
 _COUNTED = 20_000
+_SAMPLES = 200
 
 
-def check(space: str | Path | SearchSpace, samples: int = 200) -> dict[str, Any]:
-    """Size, feasibility and cost ranges of a space, from `samples` distinct random candidates.
+def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[str, Any]:
+    """Size, feasibility and cost ranges of a space.
 
-    `size` is the exact number of architectures where it is small (`exact`), else an upper bound in powers of ten.
+    Where it can be turned into tables (`screened`), `samples` random candidates (a million by default) are judged by
+    them, `size` is the exact number of architectures, and `ranges` end at the candidates with the least and the most.
+    Elsewhere (`reason` says why), `samples` (200) distinct candidates are priced one by one.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     constraints = all_constraints(space)
     asked = [Measure("params"), Measure("macs"), *(o.measure for o in space.objectives)]
     asked += [c.measure for c in constraints]
     measures = [m for m in dict.fromkeys(asked) if known_untrained(m)]
+    try:
+        screen = make_screen(space, measures, constraints)
+    except NotUnrolled as reason:
+        return _sampled(space, measures, constraints, samples or _SAMPLES) | {"screened": False, "reason": str(reason)}
+    return _screened(space, screen, measures, constraints, samples or default_samples(screen))
+
+
+def _screened(
+    space: SearchSpace, screen: Screen, measures: Sequence[Measure], constraints: Sequence[Constraint], samples: int
+) -> dict[str, Any]:
+    found = judge_many(screen, screen.automaton.draw(samples, space.search.seed), measures, constraints)
+    ends = screen.values(screen.extremes(measures), measures)
+    untrained = [c for c in constraints if known_untrained(c.measure)]
+    cut = (found.missed > 0).sum(axis=1).tolist()
+    texts = [c.text for c in untrained] + ["has every cost that is asked for"] * (len(cut) - len(untrained))
+    feasible = found.feasible
+    nearest = ""
+    if not feasible.all():
+        misses = found.missed.sum(axis=0)
+        closest = int(np.argmin(np.where(feasible, np.inf, misses)))
+        by = dict(zip(texts, found.missed[:, closest].tolist(), strict=True))
+        nearest = told({text: amount for text, amount in by.items() if amount > 0})
+    exact = screen.automaton.size()
+    return {
+        "choices": len(space.sites),
+        "size": str(exact) if exact is not None else _bound(space),
+        "log10_size": round(math.log10(exact), 2) if exact else _finite(space.log10_size),
+        "exact": exact is not None,
+        "samples": samples,
+        "feasible": int(feasible.sum()),
+        "missed": {text: n for text, n in zip(texts, cut, strict=True) if n},
+        "nearest": nearest,
+        "ranges": {str(m): _range(found.values[m].expected, ends[m].expected) for m in measures},
+        "screened": True,
+        "reason": "",
+    }
+
+
+def _range(drawn: Any, ends: Any) -> dict[str, float]:
+    both = np.concatenate([drawn, ends])
+    if np.isnan(both).all():
+        return {}
+    return {"low": float(np.nanmin(both)), "median": float(np.nanmedian(drawn)), "high": float(np.nanmax(both))}
+
+
+def _sampled(
+    space: SearchSpace, measures: Sequence[Measure], constraints: Sequence[Constraint], samples: int
+) -> dict[str, Any]:
     drawn = space.sample_many(samples, space.search.seed)
     found: dict[Measure, list[float]] = {m: [] for m in measures}
     missed: dict[str, int] = {}
@@ -42,6 +98,7 @@ def check(space: str | Path | SearchSpace, samples: int = 200) -> dict[str, Any]
     return {
         "choices": len(space.sites),
         "size": size,
+        "log10_size": round(math.log10(int(size)), 2) if exact else _finite(space.log10_size),
         "exact": exact,
         "samples": len(drawn),
         "feasible": feasible,
@@ -59,4 +116,12 @@ def _size(space: SearchSpace) -> tuple[bool, str]:
             return True, str(sum(1 for _ in itertools.islice(space.enumerate(), _COUNTED + 1)))
         except InputError:
             return False, "infinitely many"
-    return False, f"10^{space.log10_size:.1f}" if math.isfinite(space.log10_size) else "infinitely many"
+    return False, _bound(space)
+
+
+def _bound(space: SearchSpace) -> str:
+    return f"10^{space.log10_size:.1f}" if math.isfinite(space.log10_size) else "infinitely many"
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 2) if math.isfinite(value) else None

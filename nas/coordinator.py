@@ -236,10 +236,11 @@ class Coordinator:
         opened = self._open[number]
         metrics: dict[str, float] = result.get("metrics", {})
         state, reason = self._judged(result["status"], result.get("reason", ""), metrics)
-        known = {m: c.value for m, c in opened.costs.items()} | {Measure(name): v for name, v in metrics.items()}
+        trained = {Measure(name): value for name, value in metrics.items()}
+        known = {m: c.value for m, c in opened.costs.items()} | trained
         complete = state == "complete"
         values = {str(o): known[o.measure] for o in self.objectives} if complete else {}
-        missed = violations(self.constraints, known) if complete else {}
+        missed = violations(self.constraints, {**opened.costs, **trained}) if complete else {}
         violation = sum(missed.values())
         weights = Path(opened.job["weights_path"]) if opened.job.get("weights_path") else None
         enters = complete and not missed and self._enters(list(values.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from costmodel import cost
@@ -36,8 +36,13 @@ def needs_training(objectives: Sequence[Objective], constraints: Sequence[Constr
     return not all(known_untrained(asked.measure) for asked in (*objectives, *constraints))
 
 
-def measure_costs(architecture: Architecture, measures: Iterable[Measure]) -> dict[Measure, Measured]:
-    """Every cost and count asked for. Raises InputError where one doesn't exist (decode of a net that can't)."""
+def measure_costs(
+    architecture: Architecture, measures: Iterable[Measure], dtype: str | None = None
+) -> dict[Measure, Measured]:
+    """Every cost and count asked for, in a precision (None: the device's own).
+
+    Raises InputError where one doesn't exist (decode of a net that can't).
+    """
     asked = dict.fromkeys(measures)
     found: dict[Measure, Measured] = {}
     situations: dict[tuple[str, int, int | None], list[Measure]] = {}
@@ -48,10 +53,17 @@ def measure_costs(architecture: Architecture, measures: Iterable[Measure]) -> di
             situations.setdefault((measure.phase, measure.batch, measure.length), []).append(measure)
     for (phase, batch, length), wanted in situations.items():
         hardware = sorted({m.hardware for m in wanted if m.hardware})
-        told = cost(architecture, hardware, phase=phase, batch=batch, length=length).to_json()
+        told = cost(architecture, hardware, phase=phase, batch=batch, length=length, dtype=dtype).to_json()
         for measure in wanted:
             found[measure] = _read(measure, told)
     return {measure: found[measure] for measure in asked}
+
+
+def fits(architecture: Architecture, measure: Measure, dtype: str | None = None) -> bool:
+    """False where an architecture is too large for the device that a measure names."""
+    assert measure.hardware is not None
+    told = cost(architecture, measure.hardware, measure.phase, measure.batch, measure.length, dtype)
+    return told.hardware[measure.hardware].fits is not False
 
 
 def _read(measure: Measure, told: dict) -> Measured:
@@ -72,11 +84,15 @@ def _structure(architecture: Architecture, measure: Measure) -> int:
     return counts["layer"] or sum(n for kind, n in counts.items() if kinds[kind].role == "mixer")
 
 
-def violations(constraints: Sequence[Constraint], values: dict[Measure, float]) -> dict[str, float]:
+def violations(constraints: Sequence[Constraint], values: Mapping[Measure, float | Measured]) -> dict[str, float]:
     """Constraint text -> how far it is missed, relative to its bound, for those that are missed."""
     missed = {}
     for constraint in constraints:
-        if constraint.measure in values and (by := constraint.violation(values[constraint.measure])) > 0:
+        if constraint.measure not in values:
+            continue
+        value = values[constraint.measure]
+        interval = (value.value, value.low, value.high) if isinstance(value, Measured) else (value,)
+        if (by := constraint.violation(*interval)) > 0:
             missed[constraint.text] = by
     return missed
 
@@ -92,7 +108,7 @@ def judge(
         costs = measure_costs(architecture, measures)
     except InputError as error:
         return {}, {str(error): 1.0}
-    return costs, violations(constraints, {m: c.value for m, c in costs.items()})
+    return costs, violations(constraints, costs)
 
 
 def told(missed: dict[str, float]) -> str:

@@ -5,7 +5,8 @@ BlockwrightError
 │   ├── SpaceError               a YAML file is wrong; carries every Problem found in it
 │   ├── OptionError              one option of one block is wrong
 │   ├── ShapeError               a block can't take the shape that reaches it
-│   └── NameUnknown              a name that no registry, file or store holds
+│   ├── NameUnknown              a name that no registry, file or store holds
+│   └── NotUnrolled              a space can't be turned into tables (it can still be sampled)
 ├── EvaluationError              a trial failed; the study goes on
 │   ├── Diverged                 loss or gradient became NaN or infinite
 │   └── LimitExceeded            wall-clock or memory limit of the trial was reached
@@ -46,6 +47,10 @@ class ShapeError(InputError):
     def __init__(self, message: str, option: str = "") -> None:
         super().__init__(message)
         self.option = option
+
+
+class NotUnrolled(InputError):
+    """A space has no automaton, or no tables, of a size that can be handled; the message says why."""
 
 
 _LISTED_BY = {"block": "blocks", "task": "tasks"}

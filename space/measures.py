@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal
 
 from space.errors import InputError, did_you_mean
 from space.yaml_loader import parse_quantity
@@ -29,6 +30,7 @@ PHASES = ("inference", "training", "prefill", "decode")
 _MEASURE = re.compile(
     r"\s*(?P<name>[a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)?)\s*(?:@\s*(?P<hardware>[A-Za-z0-9._-]+))?\s*(?:\((?P<inside>[^()]*)\))?\s*"
 )
+_PROBABLE = re.compile(r"P\s*\((?P<inside>.+)\)\s*(?P<sign><=|>=|==|<|>|=)\s*(?P<share>[^<>=()]+)")
 _CONSTRAINT = re.compile(r"(?P<left>.+?)(?P<sign><=|>=|==|<|>|=)(?P<right>[^<>=]+)")
 
 
@@ -97,9 +99,25 @@ class Constraint:
     sign: Literal["<=", ">=", "<", ">"]
     bound: float
     text: str
+    probability: float | None = None
+    """Of `P(measure <= bound) >= probability`; None: the expected value counts."""
 
-    def violation(self, value: float) -> float:
+    def level(self, value: Any, low: Any, high: Any) -> Any:
+        """What is held against the bound, of numbers or arrays above 0: the expected value, or a quantile.
+
+        `low` and `high` are the 10 % and 90 % quantiles of an estimate, `value` its median; between and beyond them it
+        is taken as log-normal, with a spread of its own on either side.
+        """
+        if self.probability is None:
+            return value
+        share = self.probability if self.sign[0] == "<" else 1 - self.probability
+        steps = NormalDist().inv_cdf(share) / NormalDist().inv_cdf(0.9)
+        return value * ((high if steps > 0 else low) / value) ** abs(steps)
+
+    def violation(self, value: float, low: float | None = None, high: float | None = None) -> float:
         """How far a value is on the wrong side, relative to the bound; 0 where it is met."""
+        if low is not None and high is not None and value > 0:
+            value = self.level(value, low, high)
         over = value - self.bound if self.sign[0] == "<" else self.bound - value
         if over < 0 or (over == 0 and "=" in self.sign):
             return 0.0
@@ -154,7 +172,9 @@ def _situation(measure: Measure, inside: str) -> Measure:
 
 
 def parse_constraint(text: str, metrics: tuple[str, ...] = tuple(TASK_METRICS)) -> Constraint:
-    """Parse `params <= 200K`, `latency@x <= 5ms`, `count(attention) <= 2`. Raises InputError."""
+    """Parse `params <= 200K`, `count(attention) <= 2`, `P(latency@x <= 5ms) >= 0.9`. Raises InputError."""
+    if probable := _PROBABLE.fullmatch(text.strip()):
+        return _probable(probable, text.strip(), metrics)
     matched = _CONSTRAINT.fullmatch(text.strip())
     if not matched:
         raise InputError(f"expected `measure <= number` or `measure >= number`; got {text!r}")
@@ -163,6 +183,22 @@ def parse_constraint(text: str, metrics: tuple[str, ...] = tuple(TASK_METRICS)) 
     measure = parse_measure(matched["left"], metrics)
     bound = parse_quantity(matched["right"], measure.dimension)
     return Constraint(measure, matched["sign"], bound, text.strip())  # type: ignore[arg-type]
+
+
+def _probable(matched: re.Match[str], text: str, metrics: tuple[str, ...]) -> Constraint:
+    inner = parse_constraint(matched["inside"], metrics)
+    if inner.probability is not None:
+        raise InputError(f"expected one P(...) around a constraint; got {text!r}")
+    if inner.measure.name != "latency":
+        raise InputError(
+            f"only latency is an estimate with an interval; write `{inner.text}` without P(...) and its share"
+        )
+    if matched["sign"] not in (">=", ">"):
+        raise InputError(f"expected P(...) >= a share; got {matched['sign']!r} in {text!r}")
+    share = parse_quantity(matched["share"], "count")
+    if not 0 < share < 1:
+        raise InputError(f"expected a share above 0 and below 1; got {matched['share'].strip()} (90 % is 0.9)")
+    return replace(inner, text=text, probability=share)
 
 
 def never_met(constraint: Constraint, kinds: set[str] | None = None) -> str:
@@ -182,6 +218,8 @@ def contradictions(constraints: list[Constraint]) -> list[tuple[Constraint, Cons
     found = []
     for i, first in enumerate(constraints):
         for second in constraints[i + 1 :]:
+            if first.probability != second.probability:
+                continue
             if first.measure != second.measure or first.sign[0] == second.sign[0]:
                 continue
             upper, lower = (first, second) if first.sign[0] == "<" else (second, first)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -122,6 +123,45 @@ class Resolver:
             raise DeadEnd(dead.spec, dead.reason, site) from None
         except PickRefused as refused:
             raise refused.error from None
+
+    def outcomes(
+        self, work: Callable[[_Attempt], Any], picks: Picks, scopes: tuple[tuple[str, str], ...] = ()
+    ) -> Iterator[tuple[Any, Picks, float]]:
+        """Everything that a piece of an attempt can give: (result, new picks, probability of uniform draws).
+
+        `picks` are those made before, `scopes` the repetitions it stands in. Dead ends are left out. Raises InputError
+        on a float range.
+        """
+        trail: list[tuple[int, int]] = []
+        asked: list[str] = []
+
+        def picker(site: str, domain: Domain, allowed: list[Pick]) -> Pick:
+            if domain.kind == "float":
+                raise InputError(f"{site} is a float range")
+            if len(asked) == len(trail):
+                trail.append((0, len(allowed)))
+            asked.append(site)
+            return allowed[trail[len(asked) - 1][0]]
+
+        while True:
+            asked.clear()
+            attempt = _Attempt(self, picker, {})
+            attempt.picks.update(picks)
+            attempt.scopes.extend(scopes)
+            try:
+                result = work(attempt)
+            except DeadEnd:
+                del trail[asked.index(attempt.trail[-1][0]) + 1 if attempt.trail else 0 :]
+            except PickRefused as refused:
+                raise refused.error from None
+            else:
+                made = {site: value for site, value in attempt.picks.items() if site not in picks}
+                yield result, made, math.prod(1 / count for _, count in trail)
+            while trail and trail[-1][0] + 1 >= trail[-1][1]:
+                trail.pop()
+            if not trail:
+                return
+            trail[-1] = (trail[-1][0] + 1, trail[-1][1])
 
     def leaf(self, spec: BlockOf, shape: Shape, keep: bool | str, tied: Picks) -> LeafSets:
         """Every set of picks that makes this leaf work on this shape, given the picks of named choices."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from space.architecture import FORMAT, Architecture, canonical_json, shape_of_input
+from space.automaton import Automaton
 from space.errors import InputError, Problem, SpaceError, did_you_mean
 from space.measures import (
     Constraint,
@@ -98,6 +99,17 @@ class SearchSpace:
             problem = dead.spec.mark.problem(dead.spec.path, dead.reason)
             raise SpaceError([problem]) from None
         return self._architecture(node, picks)
+
+    @cached_property
+    def automaton(self) -> Automaton:
+        """The space as an automaton over the blocks of its outermost row. Raises NotUnrolled where there is none."""
+        from space.unrolling import unroll
+
+        return unroll(self._resolver)
+
+    def architecture_of(self, node: dict[str, Any]) -> Architecture:
+        """The architecture of a root node, without picks."""
+        return self._architecture(node, {})
 
     def _architecture(self, node: dict[str, Any], picks: Picks) -> Architecture:
         document = {"blockwright": FORMAT, "input": self.input, "architecture": node}

@@ -14,6 +14,7 @@ VERBS = {
     "check": "check a space file; its size, and the share that meets the constraints",
     "cost": "parameters, MACs, latency, energy and memory, without running anything",
     "pareto": "the Pareto front of a study",
+    "reprice": "a finished study on another device, batch, context or precision",
     "show": "one trial of a study",
     "export": "write a trial out as plain PyTorch",
     "blocks": "the blocks there are, or one of them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from nas.cli.arguments import positive
 
@@ -10,7 +11,8 @@ from nas.cli.arguments import positive
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas check`."""
     parser.add_argument("space", metavar="SPACE.yaml", help="space file")
-    parser.add_argument("--samples", type=positive, default=200, metavar="N", help="candidates drawn (default 200)")
+    told = "candidates drawn (default 1,000,000 by tables, 200 one by one)"
+    parser.add_argument("--samples", type=positive, metavar="N", help=told)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,24 +26,34 @@ def run(args: argparse.Namespace) -> int:
         print_json(told)
     else:
         say(f"{args.space}: no mistakes")
-        exact = "architectures" if told["exact"] else "combinations of picks at most"
-        say(f"{told['choices']} choices, {told['size']} {exact}")
-        share = told["feasible"] / told["samples"]
-        say(f"{told['feasible']} of {told['samples']} drawn at random meet the constraints ({share:.0%})")
+        say(f"{told['choices']} choices, {_size(told)}")
+        if not told["screened"]:
+            say(f"it can't be screened by tables, so candidates are priced one by one: {told['reason']}")
+        samples = told["samples"]
+        say(
+            f"{told['feasible']:,} of {samples:,} drawn at random meet the constraints ({told['feasible'] / samples:.2%})"
+        )
         if told["missed"]:
-            print_table(
-                ["constraint", "missed by"], [(c, f"{n} of {told['samples']}") for c, n in told["missed"].items()]
-            )
-        rows = [
+            rows = [(c, f"{n:,}", f"{n / samples:.1%}") for c, n in told["missed"].items()]
+            print_table(["constraint", "missed by", "share"], rows)
+        ranges = [
             (n, measured(n, r["low"]), measured(n, r["median"]), measured(n, r["high"]))
             for n, r in told["ranges"].items()
+            if r
         ]
-        print_table(["cost", "lowest", "median", "highest"], rows)
+        print_table(["cost", "lowest", "median", "highest"], ranges)
     if told["feasible"] == 0:
         from space import InputError
 
         raise InputError(
-            f"{args.space}: none of {told['samples']} candidates meets the constraints; the nearest: {told['nearest']}"
+            f"{args.space}: none of {told['samples']:,} candidates meets the constraints; the nearest: {told['nearest']}"
             " (loosen a constraint, or widen the space)"
         )
     return 0
+
+
+def _size(told: dict[str, Any]) -> str:
+    if told["exact"]:
+        power = f" (10^{told['log10_size']:.1f})" if len(told["size"]) > 6 else ""
+        return f"{int(told['size']):,} architectures{power}"
+    return f"{told['size']} combinations of picks at most"

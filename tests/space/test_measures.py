@@ -81,7 +81,21 @@ def test_constraints_hold_bounds_in_si() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["params = 2", "params == 2", "params", "<= 2", "params <= ", "params <= 2 <= 3", "params <= 5ms", "x <= 2"]
+    "text",
+    [
+        "params = 2",
+        "params == 2",
+        "params",
+        "<= 2",
+        "params <= ",
+        "params <= 2 <= 3",
+        "params <= 5ms",
+        "x <= 2",
+        "P(params <= 2) >= 0.9",
+        "P(latency@x <= 2) >= 1",
+        "P(latency@x <= 2) <= 0.5",
+        "P() >= 0.5",
+    ],
 )
 def test_wrong_constraints(text: str) -> None:
     with pytest.raises(InputError):
@@ -102,6 +116,31 @@ def test_violation_is_zero_exactly_where_the_sign_holds(value: float, bound: flo
     met = {"<=": value <= bound, ">=": value >= bound, "<": value < bound, ">": value > bound}[sign]
     constraint = parse_constraint(f"params {sign} {bound!r}")
     assert (constraint.violation(value) == 0) == met
+
+
+def test_a_probable_constraint_holds_a_quantile_against_its_bound() -> None:
+    """Oracle: scipy's normal quantiles of 0.5, 0.75 and 0.95 over that of 0.9: 0, 0.526304 and 1.283479."""
+    level = {
+        p: parse_constraint(f"P(latency@x(decode, batch=8) <= 5ms) >= {p}")
+        for p in ("0.1", "0.5", "0.75", "0.9", "0.95")
+    }
+    assert level["0.9"].probability == 0.9
+    assert level["0.9"].measure == parse_measure("latency@x(decode, batch=8)")
+    assert level["0.9"].bound == pytest.approx(0.005)
+    at = {p: c.level(4.0, 1.0, 16.0) for p, c in level.items()}
+    expected = {"0.1": 1.0, "0.5": 4.0, "0.75": 4 * 4**0.526304, "0.9": 16.0, "0.95": 4 * 4**1.283479}
+    assert at == pytest.approx(expected, rel=1e-5)
+    assert parse_constraint("P(latency@x >= 5ms) >= 0.9").level(4.0, 1.0, 16.0) == pytest.approx(1.0)
+    assert level["0.9"].violation(0.004, 0.003, 0.005) == 0
+    assert level["0.95"].violation(0.004, 0.003, 0.005) > 0
+    assert level["0.9"].violation(0.004, 0.003, 0.010) == pytest.approx(1.0)
+    assert parse_constraint("latency@x <= 5ms").violation(0.004, 0.003, 0.010) == 0
+
+
+def test_probable_constraints_contradict_only_at_one_share() -> None:
+    upper, lower = (parse_constraint(f"P(latency@x {s}) >= 0.9") for s in ("<= 1ms", ">= 2ms"))
+    assert len(contradictions([upper, lower])) == 1
+    assert not contradictions([parse_constraint("latency@x <= 1ms"), lower])
 
 
 def test_contradictions() -> None:
