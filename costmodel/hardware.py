@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from costmodel.correction import Calibration
 from costmodel.table import DTYPES, KINDS
 from space.errors import InputError, NameUnknown, Problem, SpaceError, did_you_mean
 from space.yaml_loader import Mark, YamlNode, load_yaml_file
@@ -81,7 +82,13 @@ class Profile(_Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
-    kind: Literal["gpu", "cpu", "mcu"]
+    kind: Literal["gpu", "cpu", "mcu", "npu", "fpga"]
+    units: Positive | None = Field(None, description="multiprocessors or cores that work is spread over")
+    clock_hz: Positive | None = None
+    macs_per_cycle: dict[DtypeName, Positive] = Field(
+        default_factory=dict, description="dense multiply-accumulates of one unit and cycle, by element type"
+    )
+    sparse_multiplier: Positive | None = Field(None, description="structured sparsity's gain over the dense peak")
     matrix_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of the unit for products and convolutions")
     vector_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of elementwise work, by element type")
     transcendental_per_s: Positive
@@ -98,6 +105,7 @@ class Profile(_Strict):
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
+    calibration: Calibration | None = Field(None, description="what measurements on this device taught (`nas calibrate`)")
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:

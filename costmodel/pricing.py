@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodel.correction import evaluator, fade
+from costmodel.features import TILES, Physical, features_of
 from costmodel.hardware import Profile
+from costmodel.shapes import Shapes, shapes_of
 from costmodel.table import DTYPE, DTYPES, ITEMSIZE, KIND, KINDS, C, Matrix, selected_rows
 
 SMOOTHNESS = 4
@@ -26,6 +29,10 @@ _FALL_BACK = {
     "complex128": "float64",
     "float64": "float32",
 }
+MANY_UNITS = 8
+"""Compute units from which on work is seen as tiles in waves; below, as wide cores."""
+_IS_PRODUCT = np.array([name in ("matmul", "batched_matmul") for name in KINDS])
+_NONE = np.zeros(0, dtype=np.int64)
 _VECTOR_UNIT = KIND["depthwise_convolution"]
 
 
@@ -33,8 +40,9 @@ _VECTOR_UNIT = KIND["depthwise_convolution"]
 class Priced:
     """Columns over the rows that run (`rows` are their indices in the table); times in seconds, energy in joules.
 
-    `low` is the pure roofline, `expected` adds overhead and efficiency, `high` the profile's spread. `bound` is an
-    index of BOUNDS.
+    Without a calibration `low` is the pure roofline, `expected` adds overhead and efficiency, `high` the profile's
+    spread; with one they come from what was measured and from its held-out residuals. `extrapolated` marks rows beyond
+    the samples of a calibration (all of them where there is none). `bound` is an index of BOUNDS.
     """
 
     rows: NDArray[np.int64]
@@ -47,6 +55,9 @@ class Priced:
     bound: NDArray[np.int64]
     energy: Matrix
     static_power_w: float
+    extrapolated: NDArray[np.bool_]
+    raw_compute: Matrix
+    raw_memory: Matrix
 
     @property
     def energy_j(self) -> float:
@@ -75,6 +86,7 @@ class Rates:
     byte_energy: Matrix
     weight_level: int
     activation_levels: NDArray[np.int64]
+    units: float
 
 
 def _by_dtype(values: dict[str, float]) -> Matrix:
@@ -108,6 +120,7 @@ def _rates_of(identity: _Identity) -> Rates:
         byte_energy=np.array([level.energy_per_byte_j.value for level in p.memory]),
         weight_level=weight_level,
         activation_levels=np.array([i for i in range(len(names)) if i != weight_level]),
+        units=p.units.value if p.units and p.kind != "cpu" else 1.0,
     )
 
 
@@ -129,11 +142,18 @@ def rates_of(profile: Profile) -> Rates:
     return _rates_of(_Identity(profile))
 
 
-def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes: float = 0.0) -> Priced:
+def price(
+    matrix: Matrix,
+    profile: Profile,
+    dtype: str = "float32",
+    weight_bytes: float = 0.0,
+    shapes: Shapes | None = None,
+) -> Priced:
     """Time and energy of every operator of a table's matrix on a device.
 
     Work that was traced in float32 runs in `dtype`. `weight_bytes` is the size of all weights together: they are read
-    from the memory level that holds them all, activations from the one that holds the operator's own.
+    from the memory level that holds them all, activations from the one that holds the operator's own. `shapes` stands
+    for the shapes read off the rows, where more is known than they hold (one entry a row of the matrix).
     """
     rates = rates_of(profile)
     rows = np.flatnonzero(selected_rows(matrix, profile.kernels))
@@ -167,9 +187,19 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
         weight_level = int(levels[min(int(np.searchsorted(rates.sizes[levels], weight_bytes)), len(levels) - 1)])
     memory = activations / rates.bandwidths[level] + weights / rates.bandwidths[weight_level]
     low = np.maximum(compute, memory)
-    real_compute = compute / rates.compute_efficiency[kind]
+    sizes = shapes.take(rows) if shapes is not None else shapes_of(m, kind, element)
+    real_compute = compute / (rates.compute_efficiency[kind] * _filled(kind, sizes, rates.units))
     real_memory = memory / rates.memory_efficiency[kind]
     expected = overhead + smooth_maximum(real_compute, real_memory)
+    high = expected * profile.spread.value
+    extrapolated = np.ones(len(rows), dtype=bool)
+    floor = low
+    if profile.calibration is not None:
+        main = (read + written) / rates.bandwidths[levels[-1]] if rates.units >= MANY_UNITS else memory
+        fitted = _Fitted(expected, high, low.copy(), low.copy(), extrapolated)
+        _correct(fitted, profile, rates, kind, sizes, compute, main, overhead)
+        _whole(fitted, profile, kind, overhead)
+        expected, high, floor = fitted.expected, fitted.high, fitted.low
     energy = (
         (2 * executed + vector + special * TRANSCENDENTAL_OPERATIONS) * rates.energy[element]
         + activations * rates.byte_energy[level]
@@ -179,16 +209,100 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
     expected = expected * run
     return Priced(
         rows=rows,
-        low=low * run,
+        low=floor * run,
         expected=expected,
-        high=expected * profile.spread.value,
+        high=high * run,
         compute=real_compute * run,
         memory=real_memory * run,
         overhead=overhead * run,
         bound=bound,
         energy=energy * run,
         static_power_w=profile.static_power_w.value,
+        extrapolated=extrapolated,
+        raw_compute=compute * run,
+        raw_memory=memory * run,
     )
+
+
+def _filled(kind: NDArray[np.int64], shapes: Shapes, units: float) -> Matrix:
+    """Share of the units' time that a product uses: its tiles run in whole rounds, the best tile size counts.
+
+    A long inner dimension may be split among up to 8 blocks (split-K), as public libraries do.
+    """
+    share = np.ones(len(kind))
+    at = np.flatnonzero(_IS_PRODUCT[kind] & (shapes.m > 0) & (shapes.n > 0)) if units >= MANY_UNITS else _NONE
+    if len(at):
+        m, n, batch = shapes.m[at], shapes.n[at], shapes.batch[at]
+        parts = np.clip(np.floor(shapes.k[at] / 1024), 1, 8)
+        best = np.zeros(len(at))
+        for rows, columns in TILES:
+            tiles = np.ceil(m / rows) * np.ceil(n / columns) * batch * parts
+            best = np.maximum(best, m * n * batch * parts / (np.ceil(tiles / units) * units * rows * columns))
+        share[at] = np.clip(best, 1 / units, 1.0)
+    return share
+
+
+@dataclass
+class _Fitted:
+    """Columns that a calibration replaces; `floor` is the bound at peak that no estimate goes below."""
+
+    expected: Matrix
+    high: Matrix
+    low: Matrix
+    floor: Matrix
+    extrapolated: NDArray[np.bool_]
+
+
+def _correct(
+    f: _Fitted,
+    profile: Profile,
+    rates: Rates,
+    kind: NDArray[np.int64],
+    shapes: Shapes,
+    compute: Matrix,
+    memory: Matrix,
+    overhead: Matrix,
+) -> None:
+    """Put what the calibration learned of each class in place; far from its samples the profile's own estimate stays."""
+    assert profile.calibration is not None
+    for name, model in profile.calibration.classes.items():
+        at = np.flatnonzero((kind == KIND[name]) & (compute + memory > 0))
+        if not len(at):
+            continue
+        launch = np.full(len(at), rates.overhead[KIND[name]])
+        physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
+        found = features_of(name, shapes.take(at), physical, rates.units >= MANY_UNITS)
+        log_ratio, beyond = evaluator(model).ratio(found)
+        # A fused operator has no launch of its own: what it saves is taken off again.
+        learned = np.maximum(found.base * np.exp(log_ratio) - (launch - overhead[at]), 1e-9)
+        left = fade(beyond)
+        floor = f.floor[at] * model.floor
+        expected = np.exp(left * np.log(learned) + (1 - left) * np.log(np.maximum(f.expected[at], 1e-12)))
+        f.expected[at] = expected = np.maximum(expected, floor)
+        widened = np.exp(model.high) * (profile.spread.value ** (1 - left))
+        f.high[at] = expected * np.maximum(widened, 1.0)
+        f.low[at] = np.where(left > 0.99, np.clip(expected * np.exp(min(model.low, 0.0)), floor, None), floor)
+        f.floor[at] = floor
+        f.extrapolated[at] = beyond > 0
+
+
+def _whole(f: _Fitted, profile: Profile, kind: NDArray[np.int64], overhead: Matrix) -> None:
+    """Factors that runs of whole networks gave, and the seconds that each run adds (on its first operator)."""
+    assert profile.calibration is not None
+    scales = profile.calibration.whole
+    if scales is None or not len(kind):
+        return
+    factor = np.array([scales.classes.get(name, 1.0) for name in KINDS])[kind]
+    launch = np.minimum(overhead, f.expected)
+    expected = np.maximum(launch * scales.overhead + (f.expected - launch) * factor, f.floor)
+    change = expected / np.maximum(f.expected, 1e-15)
+    f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
+    expected[0] += scales.run_s
+    f.high[0] += scales.run_s
+    f.high = np.minimum(f.high, np.maximum(expected * np.exp(scales.high), expected)) if scales.n else f.high
+    f.low = np.clip(expected * np.exp(min(scales.low, 0.0)), f.floor, None) if scales.n else f.low
+    f.expected = expected
+    f.extrapolated &= ~np.isin(kind, [KIND[name] for name in scales.classes])
 
 
 def smooth_maximum(a: Matrix, b: Matrix) -> Matrix:
