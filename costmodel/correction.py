@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from costmodel.features import Features
 from costmodel.table import Matrix
 
-BLOCK = 1024
+BLOCK = 256
 """Operators evaluated at a time, so that the kernel matrix stays in the cache."""
 FADE_OCTAVES = 3.0
 """Octaves beyond the samples after which half of a correction is left."""

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from costmodel.correction import Calibration
 from costmodel.table import DTYPES, KINDS
 from space.errors import InputError, NameUnknown, Problem, SpaceError, did_you_mean
 from space.yaml_loader import Mark, YamlNode, load_yaml_file
 
+MOST_OVER_PARTS = 1.6
+"""A peak above so many times units x multiply-accumulates x clock is one with sparsity."""
 FOLDER = Path(__file__).parent / "profiles"
 
 
@@ -100,6 +103,7 @@ class Profile(_Strict):
     spread: Positive = Field(description="high estimate / expected estimate")
     energy_per_flop_j: dict[DtypeName, Sourced]
     static_power_w: Sourced
+    board_power_w: Positive | None = Field(None, description="power limit: work that needs more runs slower")
     kernels: list[str] = Field(default_factory=list, description="fused regions that run as one kernel")
     pointwise_fusion: bool = False
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
@@ -118,12 +122,32 @@ class Profile(_Strict):
         names = [level.name for level in self.memory]
         if self.weights_in and self.weights_in not in names:
             raise ValueError(f"weights_in names no memory level; got {self.weights_in!r}, known: {', '.join(names)}")
+        self._check_peaks()
         if self.spread.value < 1:
             raise ValueError("spread must be 1 or more: the high estimate isn't below the expected one")
         sizes = [level.size_bytes.value for level in self.memory if level.name != self.weights_in]
         if sizes != sorted(sizes):
             raise ValueError("memory levels must stand in order of size, the smallest first")
         return self
+
+    def _check_peaks(self) -> None:
+        """Refuse a peak that exceeds its parts: that of a sparse product, most often."""
+        if self.units is None or self.clock_hz is None:
+            return
+        for dtype, macs in self.macs_per_cycle.items():
+            parts = 2 * self.units.value * self.clock_hz.value * macs.value
+            peak = self.matrix_flop_per_s.get(dtype)
+            if peak is not None and peak.value > MOST_OVER_PARTS * parts:
+                raise PydanticCustomError(
+                    "peak_over_parts",
+                    "{times} times the sum of its parts (units x macs_per_cycle x 2 x clock_hz = {parts}): give the"
+                    " dense peak, and sparsity apart as sparse_multiplier",
+                    {
+                        "times": f"{peak.value / parts:.2f}",
+                        "parts": f"{parts:.4g}",
+                        "path": ["matrix_flop_per_s", dtype, "value"],
+                    },
+                )
 
 
 def hardware_names() -> list[str]:
@@ -164,7 +188,8 @@ def read_profile(path: Path) -> Profile:
 
 
 def _problem(root: YamlNode, error: Any) -> Problem:
-    steps = [s for s in error["loc"] if s != "[key]"]
+    place = error.get("ctx", {}).get("path") or error["loc"]
+    steps = [s for s in place if s != "[key]"]
     mark, path, node = root.mark, "", root
     for step in steps:
         if node.is_map and str(step) in node.value:

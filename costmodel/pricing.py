@@ -87,6 +87,7 @@ class Rates:
     weight_level: int
     activation_levels: NDArray[np.int64]
     units: float
+    power: float
 
 
 def _by_dtype(values: dict[str, float]) -> Matrix:
@@ -121,6 +122,7 @@ def _rates_of(identity: _Identity) -> Rates:
         weight_level=weight_level,
         activation_levels=np.array([i for i in range(len(names)) if i != weight_level]),
         units=p.units.value if p.units and p.kind != "cpu" else 1.0,
+        power=max(p.board_power_w.value - p.static_power_w.value, 0.0) if p.board_power_w else 0.0,
     )
 
 
@@ -190,6 +192,10 @@ def price(
     sizes = shapes.take(rows) if shapes is not None else shapes_of(m, kind, element)
     real_compute = compute / (rates.compute_efficiency[kind] * _filled(kind, sizes, rates.units))
     real_memory = memory / rates.memory_efficiency[kind]
+    if rates.power > 0:
+        # A board that needs more than its limit lowers its clock until it doesn't.
+        work = (2 * executed + vector + special * TRANSCENDENTAL_OPERATIONS) * rates.energy[element]
+        real_compute = np.maximum(real_compute, work / rates.power)
     expected = overhead + smooth_maximum(real_compute, real_memory)
     high = expected * profile.spread.value
     extrapolated = np.ones(len(rows), dtype=bool)
