@@ -64,9 +64,9 @@ class ClassModel(_Strict):
 
 
 class Scales(_Strict):
-    """Factors from runs of whole networks: on launches, on the rest by class, and seconds that every run adds."""
+    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every run adds."""
 
-    overhead: float = Field(1.0, gt=0)
+    launches: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     run_s: float = Field(0.0, ge=0)
     classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     low: float = 0.0
@@ -141,7 +141,7 @@ class Evaluator:
     def ratio(self, found: Features) -> tuple[Matrix, Matrix]:
         """log(time / base) of each row, and by how many octaves it lies beyond the samples."""
         order = [found.names.index(name) for name in self.model.features]
-        columns = found.columns if len(order) == found.columns.shape[1] else found.columns[:, order]
+        columns = found.columns if order == list(range(found.columns.shape[1])) else found.columns[:, order]
         out = np.empty(len(columns))
         beyond = np.zeros(len(columns))
         for at in range(0, len(columns), BLOCK):

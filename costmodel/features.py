@@ -135,8 +135,7 @@ def decode_features(shapes: Shapes, p: Physical) -> Features:
 def plain_features(shapes: Shapes, p: Physical) -> Features:
     """Any class on any device: the sizes, the physical time, and what it is bound by."""
     base = p.overhead + _smooth(p.compute, p.memory)
-    work = np.maximum(p.compute, p.memory)
-    found = {"work": _log(work), "intensity": _log(p.compute / np.maximum(p.memory, 1e-12))}
+    found = {"base": _log(base), "intensity": _log(np.maximum(p.compute, 1e-10) / np.maximum(p.memory, 1e-10))}
     extent = 1
     return _made(found, base, extent)
 
@@ -157,7 +156,7 @@ def features_of(kind: str, shapes: Shapes, physical: Physical, many_units: bool)
         return prefill_features(shapes, physical)
     if many_units and kind == "attention_decode":
         return decode_features(shapes, physical)
-    if kind in ("matmul", "batched_matmul"):
+    if kind in ("matmul", "batched_matmul", "convolution"):
         return plain_product_features(shapes, physical)
     return plain_features(shapes, physical)
 

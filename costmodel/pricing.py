@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.correction import evaluator, fade
+from costmodel.correction import ClassModel, evaluator, fade
 from costmodel.features import TILES, Physical, features_of
 from costmodel.hardware import Profile
 from costmodel.shapes import Shapes, shapes_of
-from costmodel.table import DTYPE, DTYPES, ITEMSIZE, KIND, KINDS, C, Matrix, selected_rows
+from costmodel.table import DTYPE, DTYPES, ITEMSIZE, KIND, KINDS, C, Matrix, intern_name, selected_rows
 
 SMOOTHNESS = 4
 """Exponent of the smooth maximum of compute and memory time: 2^(1/4) = 1.19 where both are equal."""
@@ -31,6 +31,9 @@ _FALL_BACK = {
 }
 MANY_UNITS = 8
 """Compute units from which on work is seen as tiles in waves; below, as wide cores."""
+SCAN_REGIONS = ("selective_scan", "scan")
+FEWEST_TO_SORT = 2048
+"""From so many operators of a class on, equal ones are found first."""
 _IS_PRODUCT = np.array([name in ("matmul", "batched_matmul") for name in KINDS])
 _NONE = np.zeros(0, dtype=np.int64)
 _VECTOR_UNIT = KIND["depthwise_convolution"]
@@ -204,7 +207,7 @@ def price(
         main = (read + written) / rates.bandwidths[levels[-1]] if rates.units >= MANY_UNITS else memory
         fitted = _Fitted(expected, high, low.copy(), low.copy(), extrapolated)
         _correct(fitted, profile, rates, kind, sizes, compute, main, overhead)
-        _whole(fitted, profile, kind, overhead)
+        _whole(fitted, profile, scaled_kind(m), overhead)
         expected, high, floor = fitted.expected, fitted.high, fitted.low
     energy = (
         (2 * executed + vector + special * TRANSCENDENTAL_OPERATIONS) * rates.energy[element]
@@ -277,10 +280,9 @@ def _correct(
             continue
         launch = np.full(len(at), rates.overhead[KIND[name]])
         physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
-        found = features_of(name, shapes.take(at), physical, rates.units >= MANY_UNITS)
-        log_ratio, beyond = evaluator(model).ratio(found)
+        log_ratio, beyond, base = _learned(model, name, shapes.take(at), physical, rates.units >= MANY_UNITS)
         # A fused operator has no launch of its own: what it saves is taken off again.
-        learned = np.maximum(found.base * np.exp(log_ratio) - (launch - overhead[at]), 1e-9)
+        learned = np.maximum(base * np.exp(log_ratio) - (launch - overhead[at]), 1e-9)
         left = fade(beyond)
         floor = f.floor[at] * model.floor
         expected = np.exp(left * np.log(learned) + (1 - left) * np.log(np.maximum(f.expected[at], 1e-12)))
@@ -292,15 +294,48 @@ def _correct(
         f.extrapolated[at] = beyond > 0
 
 
+def _learned(
+    model: ClassModel, name: str, shapes: Shapes, physical: Physical, many_units: bool
+) -> tuple[Matrix, Matrix, Matrix]:
+    """log(time / base), octaves beyond the samples, and base; operators of equal sizes are worked out once."""
+    if len(physical.compute) < FEWEST_TO_SORT:
+        found = features_of(name, shapes, physical, many_units)
+        return *evaluator(model).ratio(found), found.base
+    sizes = np.stack([getattr(shapes, field.name) for field in fields(shapes)])
+    columns = np.concatenate([sizes, physical.compute[None], physical.memory[None]])
+    # A random projection names each set of sizes by one number; equal sizes have equal numbers.
+    key = np.random.default_rng(0).random(len(columns)) @ (columns / np.maximum(columns.max(axis=1), 1e-300)[:, None])
+    _, first, back = np.unique(key, return_index=True, return_inverse=True)
+    part = Physical(
+        physical.compute[first], physical.memory[first], physical.overhead[first], physical.units, physical.bytes_per_s
+    )
+    found = features_of(name, shapes.take(first), part, many_units)
+    log_ratio, beyond = evaluator(model).ratio(found)
+    return log_ratio[back], beyond[back], found.base[back]
+
+
+def scaled_kind(m: Matrix) -> NDArray[np.int64]:
+    """The class whose factor of whole networks a row takes: its own, or `scan` for the steps inside a scan's region,
+    which are issued in a tight loop and start faster than others."""
+    kind = m[:, C["kind"]].astype(np.int64)
+    inside = np.flatnonzero((m[:, C["region"]] > 0) & (m[:, C["is_summary"]] == 0))
+    if len(inside):
+        scans = [intern_name(name) for name in SCAN_REGIONS]
+        kind[inside[np.isin(m[inside, C["region_kind"]], scans)]] = KIND["scan"]
+    return kind
+
+
 def _whole(f: _Fitted, profile: Profile, kind: NDArray[np.int64], overhead: Matrix) -> None:
     """Factors that runs of whole networks gave, and the seconds that each run adds (on its first operator)."""
     assert profile.calibration is not None
     scales = profile.calibration.whole
     if scales is None or not len(kind):
         return
-    factor = np.array([scales.classes.get(name, 1.0) for name in KINDS])[kind]
+    factor, starts = (
+        np.array([by_class.get(name, 1.0) for name in KINDS])[kind] for by_class in (scales.classes, scales.launches)
+    )
     launch = np.minimum(overhead, f.expected)
-    expected = np.maximum(launch * scales.overhead + (f.expected - launch) * factor, f.floor)
+    expected = np.maximum(launch * starts + (f.expected - launch) * factor, f.floor)
     change = expected / np.maximum(f.expected, 1e-15)
     f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
     expected[0] += scales.run_s

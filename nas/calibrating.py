@@ -19,8 +19,8 @@ from costmodel.correction import Calibration
 from costmodel.hardware import check_dtype
 from costmodel.record import PHASES
 from costmodel.table import KINDS
-from nas.loading import load_architecture
-from space import Architecture, InputError, SearchSpace
+from nas.loading import load_space
+from space import Architecture, InputError
 
 FIELDS = ("architecture", "batch", "length", "phase", "latency_s", "dtype", "device")
 
@@ -156,9 +156,9 @@ def _run(line: str, place: str) -> Run:
     seconds = told["latency_s"]
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
         raise InputError(f"{place}: latency_s needs a number of seconds above zero; got {seconds!r}")
-    batch, length, phase = told.get("batch") or 1, told.get("length"), told.get("phase") or "inference"
+    batch, length, phase = told.get("batch", 1), told.get("length"), told.get("phase", "inference")
     for name, value in (("batch", batch), ("length", length)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if (value is not None or name == "batch") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{place}: {name} needs a whole number of at least 1; got {value!r}")
     if phase not in PHASES:
         raise InputError(f"{place}: unknown phase {phase!r}; known: {', '.join(PHASES)}")
@@ -173,10 +173,7 @@ def _architecture(told: Any, place: str) -> Architecture:
         return Architecture.from_document(told)
     if not isinstance(told, str):
         raise InputError(f"{place}: architecture needs a document or the name of a preset; got {told!r}")
-    found = load_architecture(told)
-    if isinstance(found, SearchSpace):
-        raise InputError(f"{place}: {told} is a space with choices; give a document without any")
-    return found
+    return load_space(told).only()
 
 
 def _transformers(rows: list[dict[str, str]], path: Path) -> list[Run]:

@@ -10,8 +10,8 @@ import numpy as np
 from costmodel.calibration.judge import accuracy
 from costmodel.correction import Calibration, Scales
 from costmodel.hardware import Profile
-from costmodel.pricing import Priced
-from costmodel.table import KINDS, C, Matrix
+from costmodel.pricing import Priced, scaled_kind
+from costmodel.table import KINDS, Matrix
 
 FEWEST_RUNS = 10
 PRIOR_SPREAD = 0.35
@@ -23,7 +23,7 @@ LEAST_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Parts:
-    """Predicted seconds of runs: launches [runs], and the rest by class [runs, KINDS]."""
+    """Predicted seconds of runs by class [runs, KINDS]: launches, and the rest."""
 
     launch: Matrix
     work: Matrix
@@ -37,11 +37,11 @@ class Parts:
 def parts_of(priced: Sequence[tuple[Matrix, Priced]], seconds: Sequence[float]) -> Parts:
     """Runs as launches and work by class; each is a table's matrix and its price without factors."""
     work = np.zeros((len(priced), len(KINDS)))
-    launch = np.zeros(len(priced))
+    launch = np.zeros_like(work)
     for i, (matrix, one) in enumerate(priced):
-        kind = matrix[one.rows, C["kind"]].astype(np.int64)
+        kind = scaled_kind(matrix[one.rows])
         started = np.minimum(one.overhead, one.expected)
-        launch[i] = started.sum()
+        np.add.at(launch[i], kind, started)
         np.add.at(work[i], kind, one.expected - started)
     return Parts(launch, work, np.asarray(seconds, dtype=float))
 
@@ -55,11 +55,12 @@ def fit_scales(parts: Parts) -> Scales:
         rest = np.setdiff1d(order, part)
         predicted[part] = _predict(_solve(parts.take(rest)), parts.take(part))
     residual = np.log(parts.seconds / predicted)
-    overhead, run_s, classes = _solve(parts)
+    launches, run_s, classes = _solve(parts)
+    seen = (parts.work + parts.launch).sum(0) > 0
     return Scales(
-        overhead=overhead,
+        launches={name: float(f) for name, f, s in zip(KINDS, launches, seen, strict=True) if s},
         run_s=run_s,
-        classes={name: float(f) for name, f, w in zip(KINDS, classes, parts.work.sum(0), strict=True) if w > 0},
+        classes={name: float(f) for name, f, s in zip(KINDS, classes, seen, strict=True) if s},
         low=float(min(np.quantile(residual, 0.1), 0.0)),
         high=float(max(np.quantile(residual, 0.9), 0.0)),
         n=n,
@@ -73,29 +74,35 @@ def with_scales(profile: Profile, scales: Scales, source: str, base: str) -> Pro
     return profile.model_copy(update={"calibration": before.model_copy(update={"whole": scales, "source": source})})
 
 
-def _predict(solved: tuple[float, float, Matrix], parts: Parts) -> Matrix:
-    overhead, run_s, classes = solved
-    return overhead * parts.launch + parts.work @ classes + run_s
+Solved = tuple[Matrix, float, Matrix]
 
 
-def _solve(parts: Parts) -> tuple[float, float, Matrix]:
+def _predict(solved: Solved, parts: Parts) -> Matrix:
+    launches, run_s, classes = solved
+    return parts.launch @ launches + parts.work @ classes + run_s
+
+
+def _solve(parts: Parts) -> Solved:
+    """Factors on launches by class, seconds a run, factors on the rest: least squares of logarithms, near 1 a priori."""
     from scipy.optimize import least_squares
 
-    total = parts.work.sum(axis=1) + parts.launch
-    free = np.flatnonzero((parts.work / total[:, None]).max(axis=0) >= LEAST_SHARE)
+    total = (parts.work + parts.launch).sum(axis=1)[:, None]
+    works = np.flatnonzero((parts.work / total).max(axis=0) >= LEAST_SHARE)
+    starts = np.flatnonzero((parts.launch / total).max(axis=0) >= LEAST_SHARE)
     shortest = float(parts.seconds.min())
 
-    def unpack(theta: Matrix) -> tuple[float, float, Matrix]:
-        classes = np.full(len(KINDS), float(np.exp(theta[0])))
-        classes[free] *= np.exp(theta[3:])
-        # Seconds a run: at most the shortest run, none beforehand.
-        return float(np.exp(theta[1])), shortest * float(theta[2]) ** 2, classes
+    def unpack(theta: Matrix) -> Solved:
+        classes, launches = np.full(len(KINDS), np.exp(theta[0])), np.full(len(KINDS), np.exp(theta[1]))
+        classes[works] *= np.exp(theta[3 : 3 + len(works)])
+        launches[starts] *= np.exp(theta[3 + len(works) :])
+        # Seconds a run: a share of the shortest run.
+        return launches, shortest * float(theta[2]) ** 2, classes
 
     def misses(theta: Matrix) -> Matrix:
         off = np.log(_predict(unpack(theta), parts) / parts.seconds) / RESIDUAL_SPREAD
-        prior = np.concatenate([[theta[0] / 1.5, theta[1] / 0.7, theta[2] / 0.3], theta[3:] / PRIOR_SPREAD])
-        return np.concatenate([off, prior])
+        prior = [[theta[0] / 1.5, theta[1] / 0.7, theta[2] / 0.3], theta[3:] / PRIOR_SPREAD]
+        return np.concatenate([off, *prior])
 
-    start = np.zeros(3 + len(free))
+    start = np.zeros(3 + len(works) + len(starts))
     start[2] = 0.05
     return unpack(least_squares(misses, start, loss="soft_l1").x)
