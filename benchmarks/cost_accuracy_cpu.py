@@ -66,7 +66,9 @@ def main() -> None:
     roofline = np.array(
         [np.maximum(p.raw_compute, p.raw_memory).sum() for p in (c.hardware[profile.name].priced for c in costs)]
     )
-    print(f"{len(chosen)} architectures, {measured.min() * 1e3:.2f} to {measured.max() * 1e3:.1f} ms, threads: {args.threads}")
+    print(
+        f"{len(chosen)} architectures, {measured.min() * 1e3:.2f} to {measured.max() * 1e3:.1f} ms, threads: {args.threads}"
+    )
     print(f"{'':<20} {'MAPE':>7} {'median':>7} {'in 10 %':>8} {'tau':>6} {'band tau':>9}")
     rows = [("calibrated", expected), ("MACs x constant", macs), ("roofline x constant", roofline), ("repeat", None)]
     for name, predicted in rows:

@@ -109,7 +109,9 @@ class Profile(_Strict):
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
-    calibration: Calibration | None = Field(None, description="what measurements on this device taught (`nas calibrate`)")
+    calibration: Calibration | None = Field(
+        None, description="what measurements on this device taught (`nas calibrate`)"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:

@@ -28,7 +28,9 @@ FIELDS = ("architecture", "batch", "length", "phase", "latency_s", "dtype", "dev
 class Run:
     """One measured run of a whole network."""
 
-    def __init__(self, architecture: Any, phase: str, batch: int, length: int | None, dtype: str | None, seconds: float):
+    def __init__(
+        self, architecture: Any, phase: str, batch: int, length: int | None, dtype: str | None, seconds: float
+    ):
         self.architecture, self.phase, self.batch, self.length = architecture, phase, batch, length
         self.dtype, self.seconds = dtype, seconds
 
@@ -57,7 +59,9 @@ def validate(hardware: str | Path | Profile, measurements: str | Path) -> dict[s
         at = np.flatnonzero(measured.kind == code)
         real = measured.seconds[at]
         classes[KINDS[code]] = accuracy(real, priced.expected[at]) | {
-            "roofline_mape": accuracy(real, priced.low[at] if profile.calibration is None else _bare(measured.take(at), profile))["mape"],
+            "roofline_mape": accuracy(
+                real, priced.low[at] if profile.calibration is None else _bare(measured.take(at), profile)
+            )["mape"],
             "covered": float(((real >= priced.low[at]) & (real <= priced.high[at])).mean()),
             "extrapolated": float(priced.extrapolated[at].mean()),
         }
@@ -158,7 +162,9 @@ def _run(line: str, place: str) -> Run:
         raise InputError(f"{place}: latency_s needs a number of seconds above zero; got {seconds!r}")
     batch, length, phase = told.get("batch", 1), told.get("length"), told.get("phase", "inference")
     for name, value in (("batch", batch), ("length", length)):
-        if (value is not None or name == "batch") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if (value is not None or name == "batch") and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
             raise InputError(f"{place}: {name} needs a whole number of at least 1; got {value!r}")
     if phase not in PHASES:
         raise InputError(f"{place}: unknown phase {phase!r}; known: {', '.join(PHASES)}")

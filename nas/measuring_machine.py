@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -68,7 +69,7 @@ def measure_operators(base: Profile, own_time: bool, seconds: float) -> Measured
         rows.append(found)
         module, inputs = probe.module, probe.inputs
         with torch.inference_mode():
-            times.append(least_seconds(lambda m=module, x=inputs: m(*x), own_time, seconds / len(chosen) * 0.8))
+            times.append(least_seconds(functools.partial(module, *inputs), own_time, seconds / len(chosen) * 0.8))
     matrix = np.concatenate(rows)
     kind = matrix[:, C["kind"]].astype(np.int64)
     shapes = shapes_of(matrix, kind, matrix[:, C["dtype"]].astype(np.int64))
@@ -77,7 +78,7 @@ def measure_operators(base: Profile, own_time: bool, seconds: float) -> Measured
 
 def measure_networks(profile: Profile, own_time: bool, seconds: float) -> list[Run]:
     """Least times of whole networks drawn from shipped spaces, as many as the time allows."""
-    runs = []
+    runs: list[Run] = []
     end = time.perf_counter() + seconds
     each = seconds / (len(SEEDS) * len(SPACES)) * 0.6
     for seed in SEEDS:

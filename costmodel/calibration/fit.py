@@ -13,7 +13,8 @@ from costmodel.calibration.measured import Measured
 from costmodel.correction import ClassModel, Part
 from costmodel.features import Features, Physical, features_of
 from costmodel.hardware import Profile
-from costmodel.pricing import MANY_UNITS, price, rates_of
+from costmodel.pricing import price
+from costmodel.rates import MANY_UNITS, rates_of
 from costmodel.table import KINDS, C, Matrix
 
 _READ, _WRITTEN = C["bytes_read"], C["bytes_written"]
@@ -81,7 +82,9 @@ def fit_class(measured: Measured, kind: str, profile: Profile) -> ClassModel:
         features=[found.names[i] for i in used],
         centre=[_short(x) for x in centre],
         mean=_short(mean),
-        bounds={found.names[i]: [_short(columns[:, i].min() - 1e-4), _short(columns[:, i].max() + 1e-4)] for i in extent},
+        bounds={
+            found.names[i]: [_short(columns[:, i].min() - 1e-4), _short(columns[:, i].max() + 1e-4)] for i in extent
+        },
         low=_short(min(np.quantile(residual, 0.1), 0.0)),
         high=_short(max(np.quantile(residual, 0.9), 0.0)),
         floor=_short(float(np.clip((seconds / np.maximum(bound, 1e-12)).min(), 1e-3, 1.0))),

@@ -21,7 +21,9 @@ def accuracy(measured: Matrix, predicted: Matrix) -> dict[str, float | None]:
     """
     error = np.abs(predicted / measured - 1)
     bands = np.floor(np.log2(measured))
-    inside = [(len(at), kendall(measured[at], predicted[at])) for at in (np.flatnonzero(bands == b) for b in np.unique(bands))]
+    inside = [
+        (len(at), kendall(measured[at], predicted[at])) for at in (np.flatnonzero(bands == b) for b in np.unique(bands))
+    ]
     told = [(n, tau) for n, tau in inside if n >= FEWEST_IN_BAND and tau is not None]
     return {
         "n": len(measured),

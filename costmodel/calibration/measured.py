@@ -17,8 +17,28 @@ from space.errors import InputError, did_you_mean
 
 PRODUCT = ("device", "dtype", "m", "n", "k", "latency_us")
 ATTENTION = ("device", "dtype", "kv_dtype", "batch", "length", "heads", "kv_heads", "head_dim", "window", "latency_us")
-MODEL = ("device", "dtype", "model", "phase", "batch", "length", "layers", "dim", "heads", "mlp_dim", "vocab", "latency_ms")
-SPELLINGS = {"fp8": "float8", "fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "float": "float32"}
+MODEL = (
+    "device",
+    "dtype",
+    "model",
+    "phase",
+    "batch",
+    "length",
+    "layers",
+    "dim",
+    "heads",
+    "mlp_dim",
+    "vocab",
+    "latency_ms",
+)
+SPELLINGS = {
+    "fp8": "float8",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "float": "float32",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,9 @@ class Measured:
         return Measured(self.rows[at], self.shapes.take(at), self.seconds[at], self.kind[at])
 
 
-def product_rows(m: Matrix, n: Matrix, k: Matrix, element: Sequence[str], batch: Matrix | None = None) -> tuple[Matrix, Shapes]:
+def product_rows(
+    m: Matrix, n: Matrix, k: Matrix, element: Sequence[str], batch: Matrix | None = None
+) -> tuple[Matrix, Shapes]:
     """Matrix products: weights [k, n], inputs [m, k]; results are 16 bits wide where operands are narrower."""
     batch = np.ones(len(m)) if batch is None else batch
     size = np.array([ITEMSIZE[e] for e in element])
@@ -55,8 +77,15 @@ def product_rows(m: Matrix, n: Matrix, k: Matrix, element: Sequence[str], batch:
 
 
 def attention_rows(
-    batch: Matrix, length: Matrix, heads: Matrix, kv_heads: Matrix, width: Matrix, element: Sequence[str],
-    kv_element: Sequence[str], decode: bool, window: Matrix | None = None,
+    batch: Matrix,
+    length: Matrix,
+    heads: Matrix,
+    kv_heads: Matrix,
+    width: Matrix,
+    element: Sequence[str],
+    kv_element: Sequence[str],
+    decode: bool,
+    window: Matrix | None = None,
 ) -> tuple[Matrix, Shapes]:
     """Causal attention over whole prompts, or (`decode`) of one new token against `length` cached ones."""
     size, kv_size = (np.array([ITEMSIZE[e] for e in names]) for names in (element, kv_element))
@@ -145,9 +174,7 @@ def operators_of(rows: list[dict[str, str]], path: Path, kind: str = "") -> Meas
         return Measured(made, shapes, seconds, made[:, C["kind"]].astype(np.int64))
     if kind == "attention":
         decode = np.array([row.get("phase", "") == "decode" for row in rows])
-        parts = [
-            (np.flatnonzero(decode == flag), "decode" if flag else "prefill") for flag in (True, False)
-        ]
+        parts = [(np.flatnonzero(decode == flag), "decode" if flag else "prefill") for flag in (True, False)]
         return join([operators_of([rows[i] for i in at], path, name) for at, name in parts if len(at)])
     batch, length, heads, width = (_numbers(rows, name, path) for name in ("batch", "length", "heads", "head_dim"))
     kv_heads = _numbers(rows, "kv_heads", path) if rows[0].get("kv_heads") else heads

@@ -10,7 +10,8 @@ import numpy as np
 from costmodel.calibration.judge import accuracy
 from costmodel.correction import Calibration, Scales
 from costmodel.hardware import Profile
-from costmodel.pricing import Priced, scaled_kind
+from costmodel.learned import scaled_kind
+from costmodel.pricing import Priced
 from costmodel.table import KINDS, Matrix
 
 FEWEST_RUNS = 10

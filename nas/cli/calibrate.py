@@ -42,7 +42,13 @@ def run(args: argparse.Namespace) -> None:
         return
     say(f"{out}: {profile.title}")
     rows = [
-        (name, f"{e['n']:.0f}", f"{e['mape']:.1%}", f"{e['within_10']:.0%}", "-" if e["tau"] is None else f"{e['tau']:.3f}")
+        (
+            name,
+            f"{e['n']:.0f}",
+            f"{e['mape']:.1%}",
+            f"{e['within_10']:.0%}",
+            "-" if e["tau"] is None else f"{e['tau']:.3f}",
+        )
         for name, e in errors.items()
     ]
     print_table(["class", "measured", "held-out MAPE", "within 10 %", "tau"], rows)

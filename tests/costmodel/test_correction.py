@@ -12,7 +12,7 @@ from costmodel.calibration.measured import Measured, attention_rows, product_row
 from costmodel.correction import Calibration, ClassModel, Part, evaluator, fade
 from costmodel.features import Features
 from costmodel.hardware import Profile
-from costmodel.pricing import FEWEST_TO_SORT
+from costmodel.learned import FEWEST_TO_SORT
 from costmodel.table import KIND
 
 
@@ -36,7 +36,10 @@ def test_a_law_is_learned_from_80_samples_and_holds_on_others() -> None:
     priced = price(other.rows, profile, shapes=other.shapes)
     error = np.abs(priced.expected / other.seconds - 1)
     assert error.mean() < 0.05
-    assert np.abs(price(other.rows, load_profile("h100-sxm"), shapes=other.shapes).expected / other.seconds - 1).mean() > 0.15
+    assert (
+        np.abs(price(other.rows, load_profile("h100-sxm"), shapes=other.shapes).expected / other.seconds - 1).mean()
+        > 0.15
+    )
     assert (priced.low <= priced.expected).all()
     assert (priced.expected <= priced.high).all()
 

@@ -31,9 +31,7 @@ def products(tmp_path: Path) -> Path:
     return path
 
 
-def test_fit_and_judge_by_the_command_line(
-    products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fit_and_judge_by_the_command_line(products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "mine.yaml"
     fit = ["calibrate", "--measurements", str(products), "--hardware", "l40s", "--out", str(out), "--json"]
     assert main(fit) == 0
@@ -95,9 +93,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_csv_is_refused_in_one_line(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_csv_is_refused_in_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wrong.csv"
     path.write_text(text)
     out = str(tmp_path / "out.yaml")
