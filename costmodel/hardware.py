@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from costmodel.correction import Calibration
 from costmodel.table import DTYPES, KINDS
 from space.errors import InputError, NameUnknown, Problem, SpaceError, did_you_mean
 from space.yaml_loader import Mark, YamlNode, load_yaml_file
 
+MOST_OVER_PARTS = 1.6
+"""A peak above so many times units x multiply-accumulates x clock is one with sparsity."""
 FOLDER = Path(__file__).parent / "profiles"
 
 
@@ -106,7 +110,13 @@ class Profile(_Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
-    kind: Literal["gpu", "cpu", "mcu"]
+    kind: Literal["gpu", "cpu", "mcu", "npu", "fpga"]
+    units: Positive | None = Field(None, description="multiprocessors or cores that work is spread over")
+    clock_hz: Positive | None = None
+    macs_per_cycle: dict[DtypeName, Positive] = Field(
+        default_factory=dict, description="dense multiply-accumulates of one unit and cycle, by element type"
+    )
+    sparse_multiplier: Positive | None = Field(None, description="structured sparsity's gain over the dense peak")
     matrix_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of the unit for products and convolutions")
     vector_flop_per_s: dict[DtypeName, Positive] = Field(description="peak of elementwise work, by element type")
     transcendental_per_s: Positive
@@ -121,11 +131,15 @@ class Profile(_Strict):
         None, description="energy of multiplications, additions and shifts apart; none: energy_per_flop_j for all"
     )
     static_power_w: Sourced
+    board_power_w: Positive | None = Field(None, description="power limit: work that needs more runs slower")
     kernels: list[str] = Field(default_factory=list, description="fused regions that run as one kernel")
     pointwise_fusion: bool = False
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
+    calibration: Calibration | None = Field(
+        None, description="what measurements on this device taught (`nas calibrate`)"
+    )
 
     def arithmetic_energy(self, rows: Any, macs: Any, vector: Any, special: Any, element: Any, per_flop: Any) -> Any:
         """Joules of every row's arithmetic (`costmodel.energy.arithmetic_energy`)."""
@@ -144,12 +158,32 @@ class Profile(_Strict):
         names = [level.name for level in self.memory]
         if self.weights_in and self.weights_in not in names:
             raise ValueError(f"weights_in names no memory level; got {self.weights_in!r}, known: {', '.join(names)}")
+        self._check_peaks()
         if self.spread.value < 1:
             raise ValueError("spread must be 1 or more: the high estimate isn't below the expected one")
         sizes = [level.size_bytes.value for level in self.memory if level.name != self.weights_in]
         if sizes != sorted(sizes):
             raise ValueError("memory levels must stand in order of size, the smallest first")
         return self
+
+    def _check_peaks(self) -> None:
+        """Refuse a peak that exceeds its parts: that of a sparse product, most often."""
+        if self.units is None or self.clock_hz is None:
+            return
+        for dtype, macs in self.macs_per_cycle.items():
+            parts = 2 * self.units.value * self.clock_hz.value * macs.value
+            peak = self.matrix_flop_per_s.get(dtype)
+            if peak is not None and peak.value > MOST_OVER_PARTS * parts:
+                raise PydanticCustomError(
+                    "peak_over_parts",
+                    "{times} times the sum of its parts (units x macs_per_cycle x 2 x clock_hz = {parts}): give the"
+                    " dense peak, and sparsity apart as sparse_multiplier",
+                    {
+                        "times": f"{peak.value / parts:.2f}",
+                        "parts": f"{parts:.4g}",
+                        "path": ["matrix_flop_per_s", dtype, "value"],
+                    },
+                )
 
 
 def hardware_names() -> list[str]:
@@ -190,7 +224,8 @@ def read_profile(path: Path) -> Profile:
 
 
 def _problem(root: YamlNode, error: Any) -> Problem:
-    steps = [s for s in error["loc"] if s != "[key]"]
+    place = error.get("ctx", {}).get("path") or error["loc"]
+    steps = [s for s in place if s != "[key]"]
     mark, path, node = root.mark, "", root
     for step in steps:
         if node.is_map and str(step) in node.value:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodel.features import TILES
 from costmodel.hardware import Profile
-from costmodel.table import DTYPE, DTYPES, ITEMSIZE, KIND, KINDS, C, Matrix, selected_rows
+from costmodel.learned import Fitted, correct, scale_whole, scaled_kind
+from costmodel.rates import MANY_UNITS, rates_of
+from costmodel.shapes import Shapes, shapes_of
+from costmodel.table import DTYPE, ITEMSIZE, KIND, KINDS, C, Matrix, selected_rows
 
 SMOOTHNESS = 4
 """Exponent of the smooth maximum of compute and memory time: 2^(1/4) = 1.19 where both are equal."""
 TRANSCENDENTAL_OPERATIONS = 8
 """Operations that one transcendental costs in energy (a polynomial of degree 6 and its range reduction)."""
 BOUNDS = ("compute", "memory", "overhead")
-_FALL_BACK = {
-    "bfloat16": "float16",
-    "float16": "float32",
-    "float8": "float16",
-    "int4": "int8",
-    "int8": "float16",
-    "complex64": "float32",
-    "complex128": "float64",
-    "float64": "float32",
-}
+_IS_PRODUCT = np.array([name in ("matmul", "batched_matmul") for name in KINDS])
+_NONE = np.zeros(0, dtype=np.int64)
 _VECTOR_UNIT = KIND["depthwise_convolution"]
 
 
@@ -33,8 +28,9 @@ _VECTOR_UNIT = KIND["depthwise_convolution"]
 class Priced:
     """Columns over the rows that run (`rows` are their indices in the table); times in seconds, energy in joules.
 
-    `low` is the pure roofline, `expected` adds overhead and efficiency, `high` the profile's spread. `bound` is an
-    index of BOUNDS.
+    Without a calibration `low` is the pure roofline, `expected` adds overhead and efficiency, `high` the profile's
+    spread; with one they come from what was measured and from its held-out residuals. `extrapolated` marks rows beyond
+    the samples of a calibration (all of them where there is none). `bound` is an index of BOUNDS.
     """
 
     rows: NDArray[np.int64]
@@ -47,6 +43,9 @@ class Priced:
     bound: NDArray[np.int64]
     energy: Matrix
     static_power_w: float
+    extrapolated: NDArray[np.bool_]
+    raw_compute: Matrix
+    raw_memory: Matrix
 
     @property
     def energy_j(self) -> float:
@@ -59,81 +58,18 @@ class Priced:
         return BOUNDS[int(np.argmax([self.compute.sum(), self.memory.sum(), self.overhead.sum()]))]
 
 
-@dataclass(frozen=True)
-class Rates:
-    """A profile as arrays: by element type (index of DTYPES), by operator class (index of KINDS), by memory level."""
-
-    matrix: Matrix
-    vector: Matrix
-    transcendental: float
-    energy: Matrix
-    overhead: Matrix
-    compute_efficiency: Matrix
-    memory_efficiency: Matrix
-    sizes: Matrix
-    bandwidths: Matrix
-    byte_energy: Matrix
-    weight_level: int
-    activation_levels: NDArray[np.int64]
-
-
-def _by_dtype(values: dict[str, float]) -> Matrix:
-    found = []
-    for name in DTYPES:
-        while name not in values and name in _FALL_BACK:
-            name = _FALL_BACK[name]
-        found.append(values.get(name, values["float32"]))
-    return np.array(found)
-
-
-def _by_kind(values: dict[str, float]) -> Matrix:
-    return np.array([values.get(name, values["default"]) for name in KINDS])
-
-
-@functools.lru_cache(maxsize=256)
-def _rates_of(identity: _Identity) -> Rates:
-    p = identity.profile
-    names = [level.name for level in p.memory]
-    weight_level = names.index(p.weights_in) if p.weights_in else -1
-    return Rates(
-        matrix=_by_dtype({k: v.value for k, v in p.matrix_flop_per_s.items()}),
-        vector=_by_dtype({k: v.value for k, v in p.vector_flop_per_s.items()}),
-        transcendental=p.transcendental_per_s.value,
-        energy=_by_dtype({k: v.value for k, v in p.energy_per_flop_j.items()}),
-        overhead=_by_kind({k: v.value for k, v in p.overhead_s.items()}),
-        compute_efficiency=_by_kind({k: v.value for k, v in p.compute_efficiency.items()}),
-        memory_efficiency=_by_kind({k: v.value for k, v in p.memory_efficiency.items()}),
-        sizes=np.array([level.size_bytes.value for level in p.memory]),
-        bandwidths=np.array([level.bytes_per_s.value for level in p.memory]),
-        byte_energy=np.array([level.energy_per_byte_j.value for level in p.memory]),
-        weight_level=weight_level,
-        activation_levels=np.array([i for i in range(len(names)) if i != weight_level]),
-    )
-
-
-class _Identity:
-    """A profile by identity, as a cache key that holds it alive (hashing all its numbers would cost more)."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and other.profile is self.profile
-
-    def __hash__(self) -> int:
-        return id(self.profile)
-
-
-def rates_of(profile: Profile) -> Rates:
-    """The profile's numbers as arrays, made once."""
-    return _rates_of(_Identity(profile))
-
-
-def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes: float = 0.0) -> Priced:
+def price(
+    matrix: Matrix,
+    profile: Profile,
+    dtype: str = "float32",
+    weight_bytes: float = 0.0,
+    shapes: Shapes | None = None,
+) -> Priced:
     """Time and energy of every operator of a table's matrix on a device.
 
     Work that was traced in float32 runs in `dtype`. `weight_bytes` is the size of all weights together: they are read
-    from the memory level that holds them all, activations from the one that holds the operator's own.
+    from the memory level that holds them all, activations from the one that holds the operator's own. `shapes` stands
+    for the shapes read off the rows, where more is known than they hold (one entry a row of the matrix).
     """
     rates = rates_of(profile)
     rows = np.flatnonzero(selected_rows(matrix, profile.kernels))
@@ -167,9 +103,23 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
         weight_level = int(levels[min(int(np.searchsorted(rates.sizes[levels], weight_bytes)), len(levels) - 1)])
     memory = activations / rates.bandwidths[level] + weights / rates.bandwidths[weight_level]
     low = np.maximum(compute, memory)
-    real_compute = compute / rates.compute_efficiency[kind]
+    sizes = shapes.take(rows) if shapes is not None else shapes_of(m, kind, element)
+    real_compute = compute / (rates.compute_efficiency[kind] * _filled(kind, sizes, rates.units))
     real_memory = memory / rates.memory_efficiency[kind]
+    if rates.power > 0:
+        # A board that needs more than its limit lowers its clock until it doesn't.
+        work = (2 * executed + vector + special * TRANSCENDENTAL_OPERATIONS) * rates.energy[element]
+        real_compute = np.maximum(real_compute, work / rates.power)
     expected = overhead + smooth_maximum(real_compute, real_memory)
+    high = expected * profile.spread.value
+    extrapolated = np.ones(len(rows), dtype=bool)
+    floor = low
+    if profile.calibration is not None:
+        main = (read + written) / rates.bandwidths[levels[-1]] if rates.units >= MANY_UNITS else memory
+        fitted = Fitted(expected, high, low.copy(), low.copy(), extrapolated)
+        correct(fitted, profile, rates, kind, sizes, compute, main, overhead)
+        scale_whole(fitted, profile, scaled_kind(m), overhead)
+        expected, high, floor = fitted.expected, fitted.high, fitted.low
     energy = (
         profile.arithmetic_energy(m, executed, vector, special, element, rates.energy[element])
         + activations * rates.byte_energy[level]
@@ -179,16 +129,37 @@ def price(matrix: Matrix, profile: Profile, dtype: str = "float32", weight_bytes
     expected = expected * run
     return Priced(
         rows=rows,
-        low=low * run,
+        low=floor * run,
         expected=expected,
-        high=expected * profile.spread.value,
+        high=high * run,
         compute=real_compute * run,
         memory=real_memory * run,
         overhead=overhead * run,
         bound=bound,
         energy=energy * run,
         static_power_w=profile.static_power_w.value,
+        extrapolated=extrapolated,
+        raw_compute=compute * run,
+        raw_memory=memory * run,
     )
+
+
+def _filled(kind: NDArray[np.int64], shapes: Shapes, units: float) -> Matrix:
+    """Share of the units' time that a product uses: its tiles run in whole rounds, the best tile size counts.
+
+    A long inner dimension may be split among up to 8 blocks (split-K), as public libraries do.
+    """
+    share = np.ones(len(kind))
+    at = np.flatnonzero(_IS_PRODUCT[kind] & (shapes.m > 0) & (shapes.n > 0)) if units >= MANY_UNITS else _NONE
+    if len(at):
+        m, n, batch = shapes.m[at], shapes.n[at], shapes.batch[at]
+        parts = np.clip(np.floor(shapes.k[at] / 1024), 1, 8)
+        best = np.zeros(len(at))
+        for rows, columns in TILES:
+            tiles = np.ceil(m / rows) * np.ceil(n / columns) * batch * parts
+            best = np.maximum(best, m * n * batch * parts / (np.ceil(tiles / units) * units * rows * columns))
+        share[at] = np.clip(best, 1 / units, 1.0)
+    return share
 
 
 def smooth_maximum(a: Matrix, b: Matrix) -> Matrix:

@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 VERBS = {
     "run": "run a study: propose, price, train, keep",
@@ -20,6 +20,8 @@ VERBS = {
     "blocks": "the blocks there are, or one of them",
     "presets": "published models and search spaces that come along",
     "hardware": "the hardware profiles there are, or one of them",
+    "calibrate": "fit a hardware profile to this machine, or to a file of measurements",
+    "validate-cost": "how far a profile's predictions are from measurements",
     "tasks": "the tasks there are",
     "schema": "JSON Schema of the space file, for editors",
     "dashboard": "open the dashboard",
@@ -49,7 +51,7 @@ def parser(verb: str | None = None) -> Parser:
     for name, told in VERBS.items():
         sub = verbs.add_parser(name, help=told, description=told[0].upper() + told[1:] + ".")
         if name == verb:
-            importlib.import_module(f"nas.cli.{name}").arguments(sub)
+            _module(name).arguments(sub)
             sub.add_argument("--json", action="store_true", help="machine-readable output on stdout")
     return made
 
@@ -73,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         _plugins(args.plugins)
-        status = importlib.import_module(f"nas.cli.{args.verb}").run(args) or 0
+        status = _module(args.verb).run(args) or 0
         sys.stdout.flush()
         return status
     except SpaceError as error:
@@ -90,6 +92,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _refuse(args, [f"{error.filename or args.verb}: {error.strerror or error}"], 1)
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"nas.cli.{verb.replace('-', '_')}")
 
 
 def _refuse(args: argparse.Namespace, problems: list[str], status: int) -> int:

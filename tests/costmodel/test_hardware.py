@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from costmodel import hardware_names, load_profile
+from costmodel import describe_profile, hardware_names, load_profile
 from costmodel.hardware import FOLDER
 from space.errors import NameUnknown, SpaceError
 
@@ -39,7 +39,8 @@ def test_unknown_name_gives_the_nearest() -> None:
 
 def test_missing_source(tmp_path: Path) -> None:
     told = refused(tmp_path, ', source: "assumption: half the fp32 rate outside tensor cores"', "")
-    assert "mine.yaml:10:" in told
+    line = next(i for i, text in enumerate(TEXT.splitlines(), 1) if "float64" in text)
+    assert f"mine.yaml:{line}:" in told
     assert "matrix_flop_per_s.float64.source: every number needs a `source`" in told
 
 
@@ -48,6 +49,37 @@ def test_negative_number(tmp_path: Path) -> None:
     assert "overhead_s.default.value" in told
     assert "greater than or equal to 0" in told
     assert "got -3e-06" in told
+
+
+def test_a_sparse_peak_given_as_dense(tmp_path: Path) -> None:
+    told = refused(tmp_path, "float16: {value: 989e12", "float16: {value: 1979e12")
+    line = next(i for i, text in enumerate(TEXT.splitlines(), 1) if "float16: {value: 989e12" in text)
+    assert f"mine.yaml:{line}:" in told
+    assert "matrix_flop_per_s.float16.value: 1.85 times the sum of its parts" in told
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_every_number_of_a_shipped_profile_has_a_source_and_every_device_its_parts(name: str) -> None:
+    profile = load_profile(name)
+    told = describe_profile(name)
+    assert all(len(number["source"]) >= 3 for number in told["numbers"])
+    if name != "x86-core":
+        assert profile.units is not None
+        assert profile.clock_hz is not None
+        assert "float32" in profile.macs_per_cycle
+    for dtype, macs in profile.macs_per_cycle.items():
+        assert profile.units is not None
+        assert profile.clock_hz is not None
+        parts = 2 * profile.units.value * profile.clock_hz.value * macs.value
+        assert profile.matrix_flop_per_s[dtype].value <= 1.6 * parts
+
+
+def test_the_devices_of_the_issue_ship() -> None:
+    wanted = """a100-sxm-40gb a100-sxm-80gb h100-sxm h100-pcie h200-sxm b200-sxm l4 l40s t4 v100-pcie-32gb p100-pcie-16gb
+        rtx-4090 rtx-5090 mi250 mi300x tpu-v5e tpu-v6e jetson-orin-nano jetson-agx-orin apple-m1 apple-m4-max xeon-8490h
+        epyc-9654 graviton3 core-i7-12700k raspberry-pi-4 raspberry-pi-5 stm32f746 stm32h743 ethos-u55 ethos-u65
+        coral-edge-tpu eyeriss-like fpga-template"""
+    assert set(wanted.split()) <= set(hardware_names())
 
 
 def test_misspelt_key(tmp_path: Path) -> None:

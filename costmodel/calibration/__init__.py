@@ -1,0 +1,1 @@
+"""Fitting a profile to measurements, and judging one by them."""

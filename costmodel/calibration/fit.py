@@ -1,0 +1,124 @@
+"""Gaussian processes fitted to measured operators, written down as numbers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Literal
+
+import numpy as np
+
+from costmodel.calibration.judge import accuracy
+from costmodel.calibration.measured import Measured
+from costmodel.correction import ClassModel, Part
+from costmodel.features import Features, Physical, features_of
+from costmodel.hardware import Profile
+from costmodel.pricing import price
+from costmodel.rates import MANY_UNITS, rates_of
+from costmodel.table import KINDS, C, Matrix
+
+_READ, _WRITTEN = C["bytes_read"], C["bytes_written"]
+
+MOST_SAMPLES = 600
+"""Samples kept of a class: pricing costs one exponential for each, a fit their cube."""
+FEWEST_SAMPLES = 4
+MOST_FOR_BOTH = 250
+"""Up to so many samples two kernels are averaged; beyond, the smooth one alone is as good and costs half."""
+KERNELS: tuple[Literal["rbf", "matern32"], ...] = ("rbf", "matern32")
+
+
+def fit_classes(measured: Measured, profile: Profile, seed: int = 0) -> dict[str, ClassModel]:
+    """A model for each class with at least FEWEST_SAMPLES operators. `profile` is the one being corrected."""
+    bare = profile.model_copy(update={"calibration": None})
+    found = {}
+    for code in np.unique(measured.kind):
+        at = np.flatnonzero(measured.kind == code)
+        if len(at) < FEWEST_SAMPLES:
+            continue
+        if len(at) > MOST_SAMPLES:
+            at = np.sort(np.random.default_rng(seed).choice(at, MOST_SAMPLES, replace=False))
+        found[KINDS[code]] = fit_class(measured.take(at), KINDS[code], bare)
+    return found
+
+
+def class_features(measured: Measured, kind: str, profile: Profile) -> tuple[Features, Matrix]:
+    """Features of measured operators of one class as pricing will see them, and their bound at peak [s]."""
+    rates = rates_of(profile)
+    priced = price(measured.rows, profile, shapes=measured.shapes)
+    many = rates.units >= MANY_UNITS
+    main = rates.bandwidths[rates.activation_levels[-1]]
+    moved = measured.rows[:, _READ] + measured.rows[:, _WRITTEN]
+    memory = moved / main if many else priced.raw_memory
+    launch = np.full(len(measured), rates.overhead[measured.kind[0]])
+    physical = Physical(priced.raw_compute, memory, launch, rates.units, main)
+    return features_of(kind, measured.shapes, physical, many), priced.low
+
+
+def fit_class(measured: Measured, kind: str, profile: Profile) -> ClassModel:
+    """The model of one class from its measured operators."""
+    found, bound = class_features(measured, kind, profile)
+    target = np.log(measured.seconds / found.base)
+    columns = found.columns.astype(np.float64)
+    spread = columns.std(axis=0)
+    used = np.flatnonzero(spread > 1e-6)
+    centre, scale = columns[:, used].mean(axis=0), spread[used]
+    inputs = (columns[:, used] - centre) / scale
+    mean = float(target.mean())
+    parts, residuals = [], []
+    for kernel in KERNELS if len(inputs) <= MOST_FOR_BOTH else KERNELS[:1]:
+        lengths, amplitude, noise = _hyperparameters(inputs, target - mean, kernel)
+        points = inputs / lengths
+        gram = amplitude * _kernel(points, points, kernel) + noise * np.eye(len(points))
+        inverse = np.linalg.inv(gram)
+        weights = inverse @ (target - mean)
+        # Leave-one-out predictions in closed form (Rasmussen & Williams 2006, eq. 5.12).
+        residuals.append(weights / np.diag(inverse))
+        lines = [" ".join(f"{x:.7g}" for x in (*p, amplitude * w)) for p, w in zip(points, weights, strict=True)]
+        parts.append(Part(kernel=kernel, length=[_short(x) for x in scale * lengths], samples=lines))
+    residual = np.mean(residuals, axis=0)
+    seconds = measured.seconds
+    extent = [i for i in used if i < found.extent]
+    return ClassModel(
+        features=[found.names[i] for i in used],
+        centre=[_short(x) for x in centre],
+        mean=_short(mean),
+        bounds={
+            found.names[i]: [_short(columns[:, i].min() - 1e-4), _short(columns[:, i].max() + 1e-4)] for i in extent
+        },
+        low=_short(min(np.quantile(residual, 0.1), 0.0)),
+        high=_short(max(np.quantile(residual, 0.9), 0.0)),
+        floor=_short(float(np.clip((seconds / np.maximum(bound, 1e-12)).min(), 1e-3, 1.0))),
+        error=accuracy(seconds, seconds / np.exp(residual)),
+        parts=parts,
+    )
+
+
+def _hyperparameters(inputs: Matrix, target: Matrix, kernel: str) -> tuple[Matrix, float, float]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
+
+    width = inputs.shape[1]
+    if width == 0:
+        return np.ones(0), 1e-3, max(float(target.var()), 1e-4)
+    start, limits = np.full(width, 2.0), (0.1, 100.0)
+    shape = RBF(start, limits) if kernel == "rbf" else Matern(start, limits, nu=1.5)
+    prior = ConstantKernel(1.0, (1e-3, 1e3)) * shape + WhiteKernel(0.01, (1e-4, 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianProcessRegressor(prior, random_state=0).fit(inputs, target).kernel_
+    lengths = np.broadcast_to(np.asarray(fitted.k1.k2.length_scale, dtype=float), (width,))
+    return lengths, float(fitted.k1.k1.constant_value), float(fitted.k2.noise_level)
+
+
+def _kernel(a: Matrix, b: Matrix, kernel: str) -> Matrix:
+    distance = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
+    if kernel == "rbf":
+        return np.exp(-0.5 * distance)
+    root = np.sqrt(3 * distance)
+    return (1 + root) * np.exp(-root)
+
+
+def _short(x: float) -> float:
+    """Seven digits: what float32 holds."""
+    return float(f"{x:.7g}") if math.isfinite(x) else 0.0

@@ -1,0 +1,114 @@
+"""What a calibration changes in prices: efficiencies learned by class, and factors from whole networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.correction import ClassModel, evaluator, fade
+from costmodel.features import Physical, features_of
+from costmodel.hardware import Profile
+from costmodel.rates import MANY_UNITS, Rates
+from costmodel.shapes import Shapes
+from costmodel.table import KIND, KINDS, C, Matrix, intern_name
+
+SCAN_REGIONS = ("selective_scan", "scan")
+FEWEST_TO_SORT = 2048
+"""From so many operators of a class on, equal ones are found first."""
+
+
+@dataclass
+class Fitted:
+    """Columns that a calibration replaces; `floor` is the bound at peak that no estimate goes below."""
+
+    expected: Matrix
+    high: Matrix
+    low: Matrix
+    floor: Matrix
+    extrapolated: NDArray[np.bool_]
+
+
+def correct(
+    f: Fitted,
+    profile: Profile,
+    rates: Rates,
+    kind: NDArray[np.int64],
+    shapes: Shapes,
+    compute: Matrix,
+    memory: Matrix,
+    overhead: Matrix,
+) -> None:
+    """Put what the calibration learned of each class in place; far from its samples the profile's own estimate stays."""
+    assert profile.calibration is not None
+    for name, model in profile.calibration.classes.items():
+        at = np.flatnonzero((kind == KIND[name]) & (compute + memory > 0))
+        if not len(at):
+            continue
+        launch = np.full(len(at), rates.overhead[KIND[name]])
+        physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
+        log_ratio, beyond, base = _learned(model, name, shapes.take(at), physical, rates.units >= MANY_UNITS)
+        # A fused operator has no launch of its own: what it saves is taken off again.
+        learned = np.maximum(base * np.exp(log_ratio) - (launch - overhead[at]), 1e-9)
+        left = fade(beyond)
+        floor = f.floor[at] * model.floor
+        expected = np.exp(left * np.log(learned) + (1 - left) * np.log(np.maximum(f.expected[at], 1e-12)))
+        f.expected[at] = expected = np.maximum(expected, floor)
+        widened = np.exp(model.high) * (profile.spread.value ** (1 - left))
+        f.high[at] = expected * np.maximum(widened, 1.0)
+        f.low[at] = np.where(left > 0.99, np.clip(expected * np.exp(min(model.low, 0.0)), floor, None), floor)
+        f.floor[at] = floor
+        f.extrapolated[at] = beyond > 0
+
+
+def _learned(
+    model: ClassModel, name: str, shapes: Shapes, physical: Physical, many_units: bool
+) -> tuple[Matrix, Matrix, Matrix]:
+    """log(time / base), octaves beyond the samples, and base; operators of equal sizes are worked out once."""
+    if len(physical.compute) < FEWEST_TO_SORT:
+        found = features_of(name, shapes, physical, many_units)
+        return *evaluator(model).ratio(found), found.base
+    sizes = np.stack([getattr(shapes, field.name) for field in fields(shapes)])
+    columns = np.concatenate([sizes, physical.compute[None], physical.memory[None]])
+    # A random projection names each set of sizes by one number; equal sizes have equal numbers.
+    key = np.random.default_rng(0).random(len(columns)) @ (columns / np.maximum(columns.max(axis=1), 1e-300)[:, None])
+    _, first, back = np.unique(key, return_index=True, return_inverse=True)
+    part = Physical(
+        physical.compute[first], physical.memory[first], physical.overhead[first], physical.units, physical.bytes_per_s
+    )
+    found = features_of(name, shapes.take(first), part, many_units)
+    log_ratio, beyond = evaluator(model).ratio(found)
+    return log_ratio[back], beyond[back], found.base[back]
+
+
+def scaled_kind(m: Matrix) -> NDArray[np.int64]:
+    """The class whose factor of whole networks a row takes: its own, or `scan` for the steps inside a scan's region,
+    which are issued in a tight loop and start faster than others."""
+    kind = m[:, C["kind"]].astype(np.int64)
+    inside = np.flatnonzero((m[:, C["region"]] > 0) & (m[:, C["is_summary"]] == 0))
+    if len(inside):
+        scans = [intern_name(name) for name in SCAN_REGIONS]
+        kind[inside[np.isin(m[inside, C["region_kind"]], scans)]] = KIND["scan"]
+    return kind
+
+
+def scale_whole(f: Fitted, profile: Profile, kind: NDArray[np.int64], overhead: Matrix) -> None:
+    """Factors that runs of whole networks gave, and the seconds that each run adds (on its first operator)."""
+    assert profile.calibration is not None
+    scales = profile.calibration.whole
+    if scales is None or not len(kind):
+        return
+    factor, starts = (
+        np.array([by_class.get(name, 1.0) for name in KINDS])[kind] for by_class in (scales.classes, scales.launches)
+    )
+    launch = np.minimum(overhead, f.expected)
+    expected = np.maximum(launch * starts + (f.expected - launch) * factor, f.floor)
+    change = expected / np.maximum(f.expected, 1e-15)
+    f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
+    expected[0] += scales.run_s
+    f.high[0] += scales.run_s
+    f.high = np.minimum(f.high, np.maximum(expected * np.exp(scales.high), expected)) if scales.n else f.high
+    f.low = np.clip(expected * np.exp(min(scales.low, 0.0)), f.floor, None) if scales.n else f.low
+    f.expected = expected
+    f.extrapolated &= ~np.isin(kind, [KIND[name] for name in scales.classes])

@@ -1,0 +1,48 @@
+"""What an operator's efficiency depends on besides its amounts of work: sizes, heads, element widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.table import DTYPES, ITEMSIZE, KIND, C, Matrix
+
+ITEMSIZES = np.array([ITEMSIZE.get(name, 8.0 if name in ("int64", "complex64") else 4.0) for name in DTYPES])
+"""Bytes an element, by index of DTYPES."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Columns over operators. Products: [m, k] x [k, n], `batch` times.
+
+    Attention: m queries and n keys of width k, `batch` is inputs x query heads, `groups` inputs x key heads.
+    """
+
+    m: Matrix
+    n: Matrix
+    k: Matrix
+    batch: Matrix
+    groups: Matrix
+    itemsize: Matrix
+    kv_itemsize: Matrix
+
+    def take(self, rows: NDArray[np.int64]) -> Shapes:
+        """These rows only."""
+        return Shapes(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64]) -> Shapes:
+    """Shapes of table rows. How many key heads share a query's is read off the bytes that an attention reads."""
+    rows, columns, inner = m[:, C["m"]], m[:, C["n"]], m[:, C["k"]]
+    batch = np.maximum(m[:, C["batch"]], 1.0)
+    itemsize = ITEMSIZES[element]
+    groups = batch.copy()
+    attention = (kind == KIND["attention_prefill"]) | (kind == KIND["attention_decode"])
+    if attention.any():
+        at = np.flatnonzero(attention & (inner > 0) & (columns > 0))
+        elements = (m[at, C["bytes_read"]] - m[at, C["fixed_read"]]) / 4.0
+        keys = (elements - batch[at] * rows[at] * inner[at]) / (2 * columns[at] * inner[at])
+        groups[at] = np.clip(np.round(keys), 1.0, batch[at])
+    return Shapes(rows, columns, inner, batch, groups, itemsize, itemsize)
