@@ -97,10 +97,10 @@ class OperationEnergies(_Strict):
     @functools.cached_property
     def by_element(self) -> dict[str, Any]:
         """Operation -> joules as an array over DTYPES; a type that isn't stated takes the next wider one's."""
-        from costmodel.pricing import _by_dtype
+        from costmodel.rates import by_dtype
 
         return {
-            operation: _by_dtype({k: v.value for k, v in getattr(self, operation).items()})
+            operation: by_dtype({k: v.value for k, v in getattr(self, operation).items()})
             for operation in ("multiply", "add", "shift")
         }
 

@@ -45,7 +45,7 @@ class Rates:
     power: float
 
 
-def _by_dtype(values: dict[str, float]) -> Matrix:
+def by_dtype(values: dict[str, float]) -> Matrix:
     found = []
     for name in DTYPES:
         while name not in values and name in _FALL_BACK:
@@ -64,10 +64,10 @@ def _rates_of(identity: _Identity) -> Rates:
     names = [level.name for level in p.memory]
     weight_level = names.index(p.weights_in) if p.weights_in else -1
     return Rates(
-        matrix=_by_dtype({k: v.value for k, v in p.matrix_flop_per_s.items()}),
-        vector=_by_dtype({k: v.value for k, v in p.vector_flop_per_s.items()}),
+        matrix=by_dtype({k: v.value for k, v in p.matrix_flop_per_s.items()}),
+        vector=by_dtype({k: v.value for k, v in p.vector_flop_per_s.items()}),
         transcendental=p.transcendental_per_s.value,
-        energy=_by_dtype({k: v.value for k, v in p.energy_per_flop_j.items()}),
+        energy=by_dtype({k: v.value for k, v in p.energy_per_flop_j.items()}),
         overhead=_by_kind({k: v.value for k, v in p.overhead_s.items()}),
         compute_efficiency=_by_kind({k: v.value for k, v in p.compute_efficiency.items()}),
         memory_efficiency=_by_kind({k: v.value for k, v in p.memory_efficiency.items()}),
