@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet
 
 .PHONY: run test fast lint dashboard setup clean
@@ -12,11 +13,11 @@ run: $(VENV)/.installed
 	$(BIN)/nas run examples/pocket-vision.yaml --workers 2 --export exports/pocket-vision
 
 test: $(VENV)/.tested-with
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # The tests that take seconds, for the moment between two edits.
 fast: $(VENV)/.tested-with
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not browser"
 
 lint: $(VENV)/.tested-with
 	$(BIN)/ruff check .

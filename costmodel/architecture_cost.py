@@ -17,7 +17,7 @@ from costmodel.record import PHASES
 from costmodel.segment import Segment
 from costmodel.table import ITEMSIZE, KINDS, C, OperatorTable, operator_name, peak_activation_bytes
 from space.block import Node
-from space.deploy import deployed_form
+from space.deployment import deployed_form
 from space.errors import InputError, did_you_mean
 from space.shape import Shape
 

@@ -43,11 +43,15 @@ class Situation:
 
 @dataclass(frozen=True)
 class Layout:
-    """Memory layout of a block's input: strides of axes longer than 1, and whether a gradient is wanted."""
+    """Memory layout of a block's input: strides of axes longer than 1, and whether a gradient is wanted.
+
+    `grad_stride` are the strides of the result's gradient where that doesn't lie as a fresh tensor would.
+    """
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
     wants_grad: bool = False
+    grad_stride: tuple[int, ...] = ()
 
 
 class _Cache:
@@ -179,6 +183,7 @@ class _Composition:
             self.situation.training,
             self.anchor,
             self.recorder,
+            self.layout.grad_stride,
         )
         segment.kind = self.kind
         segment.children, segment.block_count = self.children, self.block_count
@@ -272,18 +277,18 @@ class _Composition:
                 layout = _layout_of(x)
             segment = stand_in.bound(layout)
             with torch._C.DisableTorchFunction():
-                return self._called(stand_in, segment, x)
+                return self._called(stand_in, segment, layout, x)
         finally:
             recorder.paused = False
 
-    def _called(self, stand_in: StandIn, segment: Segment, x: Tensor) -> Tensor:
+    def _called(self, stand_in: StandIn, segment: Segment, layout: Layout, x: Tensor) -> Tensor:
         recorder = self.recorder
         bases = self.place(segment, stand_in)
         taken = recorder._piece(x)
         share = executed_share()
         stand_in.__dict__["share"] = max(stand_in.share, share)
         start = recorder.place(Use(segment, 0, *bases, share))
-        call = _Call(self, stand_in, segment, bases, taken, share)
+        call = _Call(self, stand_in, segment, layout, bases, taken, share)
         if segment.differentiable:
             y = _StandInFunction.apply(x, self.anchor, call)
         else:
@@ -297,6 +302,11 @@ class _Composition:
         recorder, segment = self.recorder, call.segment
         paused, recorder.paused = recorder.paused, True
         try:
+            with torch._C.DisableTorchFunction():
+                given = _layout_of(grad)
+            if given.stride != _strides(given.size):
+                # A gradient that isn't contiguous (a part of a joined one, say) has a backward part of its own.
+                segment = call.stand_in.bound(replace(call.layout, grad_stride=tuple(grad.stride())))
             taken = recorder._piece(grad)
             start = recorder.place(Use(segment, 1, *call.bases, call.share))
             _read(call.taken, segment.inputs[0], 1, start)
@@ -371,6 +381,7 @@ class _Call:
     composition: _Composition
     stand_in: StandIn
     segment: Segment
+    layout: Layout
     bases: tuple[int, int]
     taken: Piece
     share: float

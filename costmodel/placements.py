@@ -20,7 +20,7 @@ from costmodel.segment import Segment
 from costmodel.table import ITEMSIZE, C, Matrix, allocations, selected_rows
 from space.block import Node, infer_shape
 from space.blocks.topology.sequence import chain
-from space.deploy import deployed_form
+from space.deployment import deployed_form
 from space.errors import InputError
 from space.shape import Shape
 

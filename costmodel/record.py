@@ -45,10 +45,12 @@ def record_module(
     training: bool,
     anchor: Tensor | None = None,
     recorder: Recorder | None = None,
+    grad_stride: tuple[int, ...] = (),
 ) -> Segment:
     """Record `run(recorder)`, a call of `module` on `inputs`; with its backward where `training`.
 
-    `anchor` is a tensor that stand-ins of inner blocks hang their gradients on.
+    `anchor` is a tensor that stand-ins of inner blocks hang their gradients on; `grad_stride` the strides of the
+    result's gradient, empty for those of a fresh tensor.
     """
     recorder = recorder or Recorder()
     parameters = list(module.parameters())
@@ -67,7 +69,7 @@ def record_module(
             if differentiable:
                 wanted = [*parameters, *inputs, *([anchor] if anchor is not None else [])]
                 wanted = [t for t in wanted if t.requires_grad]
-                grads, grad_outputs = _backward(recorder, results, wanted)
+                grads, grad_outputs = _backward(recorder, results, wanted, grad_stride)
                 by_tensor = {id(t): g for t, g in zip(wanted, grads, strict=True) if g is not None}
                 own = [by_tensor[id(p)] for p in parameters if id(p) in by_tensor]
                 grad_pieces = [recorder._piece(g) for g in own]
@@ -100,10 +102,14 @@ def record_module(
         recorder.pieces.close()
 
 
-def _backward(recorder: Recorder, results: list[Tensor], wanted: list[Tensor]) -> tuple[Any, list[Piece]]:
+def _backward(
+    recorder: Recorder, results: list[Tensor], wanted: list[Tensor], grad_stride: tuple[int, ...]
+) -> tuple[Any, list[Piece]]:
     recorder.paused = True
     used = [t for t in results if t.requires_grad]
     grads_out = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in used]
+    if grad_stride:
+        grads_out[0] = torch.empty_strided(used[0].shape, grad_stride, dtype=used[0].dtype, device=used[0].device)
     recorder.paused = False
     pieces = [recorder.outside(g, "grad") for g in grads_out]
     recorder.begin_backward()

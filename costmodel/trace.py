@@ -126,7 +126,7 @@ class Recorder(TorchDispatchMode):
         made_last = -1
         in_place = {id(t) for t in results}
         write_only = count.read is not None
-        seen: set[int] = set()
+        seen: set[tuple[Any, ...]] = set()
         for tensor in operands:
             piece = self._piece(tensor)
             if piece.birth < 0 and not piece.role:
@@ -135,9 +135,10 @@ class Recorder(TorchDispatchMode):
             piece.run = max(piece.run, share)
             if not piece.role and now > piece.birth >= self.part * PART:
                 made_last = max(made_last, piece.birth)
-            if id(tensor) in seen:
+            place = (id(piece), tensor.storage_offset(), tensor.shape, tensor.stride())
+            if place in seen:
                 continue
-            seen.add(id(tensor))
+            seen.add(place)
             size = unique_bytes(tensor)
             if piece.role in ("weight", "constant") and not write_only:
                 weight += size

@@ -1,28 +1,43 @@
 """Writes docs/blocks.md from the blocks' own texts, and docs/presets.md from the presets and their published figures.
 
-python docs/generate.py [blocks] [presets]
+Before them costmodel/growth.json, which `nas blocks` reads: how the work of each block grows.
+
+    python docs/generate.py [growth] [blocks] [presets]
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from costmodel import growth_of, growth_text
+from costmodel.growth import TABLE, measured_growth
 from nas.presets import preset_figures
 from space import all_blocks
 from space.catalogue import describe_block
 
 FOLDER = Path(__file__).parent
+FILES = {"growth": TABLE, "blocks": FOLDER / "blocks.md", "presets": FOLDER / "presets.md"}
 ROLES = ("mixer", "channel", "norm", "stem", "head", "reduce", "topology")
+
+
+def shipped_kinds() -> list[str]:
+    """The blocks of this repository, without those of plugins."""
+    return [kind for kind, cls in all_blocks().items() if cls.__module__.startswith("space.blocks.")]
+
+
+def growth_table() -> str:
+    """Growth of every block, one line each."""
+    lines = [f"{json.dumps(kind)}: {json.dumps(measured_growth(kind))}" for kind in shipped_kinds()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def blocks_text() -> str:
     """The manual of all blocks, by role."""
     by_role: dict[str, list[str]] = {role: [] for role in ROLES}
-    for kind, cls in all_blocks().items():
-        if cls.__module__.startswith("space.blocks."):
-            by_role[cls.role].append(kind)
+    for kind in shipped_kinds():
+        by_role[all_blocks()[kind].role].append(kind)
     lines = [
         "# Blocks",
         "",
@@ -59,8 +74,8 @@ def presets_text() -> str:
         "# Presets",
         "",
         "Made by `python docs/generate.py`: parameters and MACs of every preset, counted here, beside the published",
-        "figures. MACs are of one input, in the form that runs (folded where a model folds). What a published counter",
-        "leaves out stands in the preset's own comment.",
+        "figures. MACs are of one input, in the form that runs (folded where a model folds) or that the published count is",
+        "of. What a published counter leaves out stands in the preset's own comment.",
         "",
         "| preset | input | parameters | published | deployed | published | MMACs | published | difference |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -84,8 +99,10 @@ def presets_text() -> str:
     return "\n".join(lines) + "\n"
 
 
+TEXTS = {"growth": growth_table, "blocks": blocks_text, "presets": presets_text}
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["blocks", "presets"]:
-        text = {"blocks": blocks_text, "presets": presets_text}[name]()
-        (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
-        print(f"docs/{name}.md: {len(text.splitlines())} lines")
+    for name in sys.argv[1:] or FILES:
+        text = TEXTS[name]()
+        FILES[name].write_text(text, encoding="utf-8")
+        print(f"{FILES[name].name}: {len(text.splitlines())} lines")

@@ -52,7 +52,8 @@ class _Open:
 class Coordinator:
     """Runs one study to its number of trials. The caller holds the lease and owns store and executor.
 
-    `check` is called between steps and may raise to stop the run; within `interruptible`, at any moment. `may_write` raises where the lease was lost.
+    `check` is called between steps and may raise to stop the run; within `interruptible`, at any moment. `may_write`
+    raises where the lease was lost.
     """
 
     def __init__(

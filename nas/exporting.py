@@ -34,11 +34,13 @@ def export_trial(
     hardware: tuple[str, ...] = (),
     overwrite: bool = False,
     device: str = "auto",
+    deployed: bool = False,
 ) -> Exported:
     """Write a trial (None: the best in the first objective) out as a folder.
 
     Weights kept by the study are taken; without them, or with `train_steps`, the network is trained again, from the
-    start, with the study's seed. The test part is scored here and nowhere else. Raises InputError, ExportError.
+    start, with the study's seed. The test part is scored here and nowhere else. `deployed` writes the form with every
+    block folded. Raises InputError, ExportError.
     """
     from costmodel import cost
     from nas.export import Card, export_folder, exporters, finish
@@ -77,7 +79,7 @@ def export_trial(
             "preprocessing": task.preprocessing,
             "training": training | {"seed": settings["search"]["seed"]},
         }
-    again = f" --train-steps {train_steps}" if train_steps else ""
+    again = (f" --train-steps {train_steps}" if train_steps else "") + (" --deploy" if deployed else "")
     card = Card(
         study=study,
         trial=number,
@@ -86,9 +88,9 @@ def export_trial(
         reproduce=(f"nas export {study} {number} --out {out.name}{again}",),
         **facts,
     )
-    folder = export_folder(architecture, state, out, card, formats, overwrite)
+    folder = export_folder(architecture, state, out, card, formats, overwrite, deployed)
     files = tuple(sorted(path.name for path in folder.iterdir()))
-    return Exported(folder, files, scores, told["params"])
+    return Exported(folder, files, scores, told["params_deployed" if deployed else "params"])
 
 
 def _kept_weights(store: Store, trial: TrialRecord) -> Path | None:

@@ -36,13 +36,17 @@ def _papers(path: Any) -> list[str]:
 
 
 @cache
-def published() -> dict[str, dict[str, int]]:
-    """Preset -> `{"params", "params_deployed", "macs"}` as published, where known."""
+def published() -> dict[str, dict[str, Any]]:
+    """Preset -> `{"params", "params_deployed", "macs", "trained_macs", "source"}` as published, where known.
+
+    `trained_macs` says that the MACs are of the training form, before any block is folded.
+    """
     found = {}
     with (PRESETS / "published.csv").open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             figures = {"params": row["params"], "params_deployed": row["params_deployed"]}
-            known = {name: int(value) for name, value in figures.items() if value}
+            known: dict[str, Any] = {name: int(value) for name, value in figures.items() if value}
+            known |= {"trained_macs": row["macs_form"] == "trained", "source": row["source"]}
             if row["macs_millions"]:
                 known["macs"] = round(float(row["macs_millions"]) * 1e6)
             found[row["model"]] = known
@@ -50,8 +54,11 @@ def published() -> dict[str, dict[str, int]]:
 
 
 def preset_figures() -> list[dict[str, Any]]:
-    """`{"name", "input", "params", "params_deployed", "macs", "published"}` of every preset, counted now."""
-    from costmodel import cost
+    """`{"name", "input", "params", "params_deployed", "macs", "published"}` of every preset, counted now.
+
+    MACs are of the form that runs, or of the one that the published figure is of.
+    """
+    from costmodel import cost, node_table
     from nas.loading import load_space
 
     rows = []
@@ -60,14 +67,18 @@ def preset_figures() -> list[dict[str, Any]]:
             continue
         architecture = load_space(path).only()
         counted = cost(architecture)
+        given = published().get(name, {})
+        macs = counted.macs
+        if given.get("trained_macs"):
+            macs = node_table(architecture.node, architecture.input_shape)[0].total("macs")
         rows.append(
             {
                 "name": name,
                 "input": _input(architecture.document["input"]),
                 "params": counted.params,
                 "params_deployed": counted.params_deployed,
-                "macs": counted.macs,
-                "published": published().get(name, {}),
+                "macs": macs,
+                "published": given,
             }
         )
     return rows

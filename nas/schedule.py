@@ -1,8 +1,8 @@
 """The order of proposals and outcomes: the same however fast the workers are.
 
-At most `lag` trained candidates are open at a time. Outcomes are told to the strategy in the order of the proposals, one
-at a time, and after each the open places are filled again at once. What the strategy knew when it proposed candidate n
-is therefore a function of n alone, and a resumed study goes on exactly as it would have.
+At most `lag` trained candidates are open at a time. Outcomes are told to the strategy in the order of the proposals,
+one at a time, and after each the open places are filled again at once. What the strategy knew when it proposed
+candidate n is therefore a function of n alone, and a resumed study goes on exactly as it would have.
 """
 
 from __future__ import annotations

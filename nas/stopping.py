@@ -17,8 +17,8 @@ class Stopped(BaseException):
 class StopSignals:
     """Turns SIGTERM into Stopped and Ctrl-C into KeyboardInterrupt, where nothing is torn by it.
 
-    They are raised at once while `interruptible`, and otherwise by the next `check`: never inside a transaction, nor between
-    a result and its commit. Outside the main thread signals stay as they are. Use as a context manager.
+    They are raised at once while `interruptible`, and otherwise by the next `check`: never inside a transaction, nor
+    between a result and its commit. Outside the main thread signals stay as they are. Use as a context manager.
     """
 
     def __init__(self) -> None:

@@ -91,8 +91,7 @@ class Compiler:
         allowed = ({"topology", *slot.roles} if "norm" not in slot.roles else {"norm"}) if slot and slot.roles else None
         if allowed is not None and cls.role not in allowed and kind != "identity":
             wanted = " or ".join(slot.roles) if slot else ""
-            fitting = [k for k, b in known.items() if slot and b.role in slot.roles]
-            told = f"expected a {wanted} block here; got {kind!r}, a {cls.role} block (such: {', '.join(fitting[:12])})"
+            told = f"expected a {wanted} block here; got {kind!r}, a {cls.role} block (`nas blocks` gives every block's role)"
             self._report(body_mark, path, told)
             return None
         return self._block(cls, body, body_mark, path)

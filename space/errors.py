@@ -53,13 +53,19 @@ class NotUnrolled(InputError):
     """A space has no automaton, or no tables, of a size that can be handled; the message says why."""
 
 
+_LISTED_BY = {"block": "blocks", "task": "tasks"}
+
+
 class NameUnknown(InputError):
     """A name that isn't known, with the nearest that is."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        listing = ", ".join(known) if len(known) <= 24 else f"{', '.join(known[:24])}, ... ({len(known)} in all)"
-        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, known)}; known: {listing}")
+        if len(known) <= 24:
+            way = f"known: {', '.join(known)}"
+        else:
+            way = f"`nas {_LISTED_BY.get(what, what)}` lists them all"
+        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, known)}; {way}")
         self.name = name
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+
+# The tensors of the tests are small, and the tests run side by side: one thread each, set before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts its background jobs deaf to Ctrl-C, and children inherit that; the tests that send it need ears.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

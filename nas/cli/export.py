@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", default="module", metavar="F[,F]", help="formats (default: module)")
     parser.add_argument("--train-steps", type=positive, metavar="N", help="train that long first, from the start")
     parser.add_argument("--hardware", nargs="+", default=[], metavar="NAME", help="more devices for the model card")
+    parser.add_argument("--deploy", action="store_true", help="fold branches and norms: same outputs, fewer operators")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in that folder")
     add_store(parser)
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
         train_steps=args.train_steps,
         hardware=tuple(args.hardware),
         overwrite=args.overwrite,
+        deployed=args.deploy,
     )
     if args.json:
         print_json({"folder": str(told.folder), "files": told.files, "scores": told.scores, "params": told.params})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nas.export.base import Bundle, Exporter, exporters
 from nas.export.card import Card, card_text
 from nas.export.weights import with_weights
-from space import Architecture, ExportError, InputError
+from space import Architecture, ExportError, InputError, deploy, deployed_node
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,11 +42,13 @@ def export_folder(
     card: Card,
     formats: Sequence[str] = ("module",),
     overwrite: bool = False,
+    deployed: bool = False,
 ) -> Path:
     """Write a folder with the files of each format, `config.json` and `MODEL_CARD.md`; gives its absolute path.
 
     `weights` is a state by name, a safetensors file, or None for random ones (the card says so). A folder that
-    exists is refused, unless it is empty, or an earlier export and `overwrite` is set. Raises InputError for what the
+    exists is refused, unless it is empty, or an earlier export and `overwrite` is set. `deployed` folds branches and
+    norms first: the same outputs in fewer operators, no longer meant for training. Raises InputError for what the
     user can mend, ExportError where the folder can't be written or a block breaks the rules of export.
     """
     import nas
@@ -55,6 +57,11 @@ def export_folder(
     out = Path(os.path.abspath(out))
     check_free(out, overwrite)
     model = with_weights(architecture, weights)
+    if deployed:
+        model = deploy(model)
+        document = architecture.document
+        folded = document | {"architecture": deployed_node(document["architecture"])}
+        architecture = Architecture.from_document(folded, architecture.picks)
     bundle = Bundle(architecture, model, nas.__version__)
     aside = out.parent / f".{out.name}.{secrets.token_hex(4)}"
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from nas.export.constructor import WIDTH, constructor_of, identifier
 from space import Block, ExportError, infer_shape
@@ -43,13 +45,21 @@ def _call(block: Block, prefix: str, depth: int, name_of: Callable[[type[Block]]
     return [*lines, f"{pad}),"]
 
 
+def _kinds(held: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """What is written for an option that holds blocks: their kinds, since the blocks themselves are built beside."""
+    return json.dumps([next(iter(node)) for node in held] if isinstance(held, list) else next(iter(held)))
+
+
 def _arguments(block: Block) -> list[str]:
     """`name=value` for every argument whose value is not its default."""
     made = constructor_of(type(block))
     found = []
     for parameter in made.parameters if made is not None else ():
         try:
-            value = parameter.value(block.block_shape, block.block_options)
+            if parameter.attribute in type(block).slots:
+                value = _kinds(getattr(block.block_options, parameter.attribute))
+            else:
+                value = parameter.value(block.block_shape, block.block_options)
         except (AttributeError, ExportError) as error:
             raise ExportError(
                 f"{type(block).__name__}.__init__ reads {parameter.origin}.{parameter.attribute}, which can't be written"

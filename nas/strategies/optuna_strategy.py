@@ -2,8 +2,8 @@
 
 Every site of the space is one parameter, whether or not a candidate uses it, so that crossover and density estimates
 always see whole vectors. Optuna's own trials hold no truth: a candidate is drawn with a scratch trial that is marked
-failed at once (samplers look at complete trials only), and stands in the study when its outcome is told. The sampler is made
-anew for each draw, seeded by the study's seed and the candidate's number, so that no random state needs keeping.
+failed at once (samplers look at complete trials only), and stands in the study when its outcome is told. The sampler is
+made anew for each draw, seeded by the study's seed and the candidate's number, so that no random state needs keeping.
 """
 
 from __future__ import annotations

@@ -24,13 +24,24 @@ def decay_attention(
     Each of the G groups of q and k serves H / G heads. initial [B, H, E, F] -> (y [B, H, L, F], last S [B, H, E, F]).
     Chunked as the state space dual of Dao & Gu 2024 (arXiv:2405.21060, section 6): work L (E + CHUNK) (E + F) a head.
     """
+    if v.shape[2] == 1:
+        shared = v.shape[1] // q.shape[1]
+        q, k = (t.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) for t in (q, k))
+        return single_position(q, k, v, torch.exp(log_decay).unsqueeze(-1), initial)
     outputs = []
-    for start in range(0, v.shape[2], SEGMENT):
-        part = slice(start, start + SEGMENT)
-        y, initial = _segment(q[:, :, part], k[:, :, part], v[:, :, part], log_decay[:, :, part], initial)
+    for q_s, k_s, v_s, g_s in zip(*(t.split(SEGMENT, dim=2) for t in (q, k, v, log_decay)), strict=True):
+        y, initial = _segment(q_s, k_s, v_s, g_s, initial)
         outputs.append(y)
     assert initial is not None
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), initial
+
+
+def single_position(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One step of the recurrence. q, k [B, H, 1, E], v [B, H, 1, F], decay [B, H, E or 1, 1] -> y [B, H, 1, F], S."""
+    state = k.transpose(-1, -2) * v
+    if initial is not None:
+        state = torch.addcmul(state, decay, initial)
+    return q @ state, state
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, g: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:

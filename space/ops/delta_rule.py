@@ -21,10 +21,14 @@ def gated_delta_rule(
 
     q, k [B, H, L, E] with |k| = 1; v [B, H, L, F]; b = beta and g = log_decay [B, H, L], 0 <= b <= 2, g <= 0;
     initial [B, H, E, F] -> (y [B, H, L, F], last S [B, H, E, F]). In a chunk S_i = exp(G_i) S + sum_(j <= i)
-    exp(G_i - G_j) k_j u_j', G the summed g, where u solves a unit lower triangular system, u_i = b_i (v_i - exp(G_i) S' k_i
+    exp(G_i - G_j) k_j u_j', G the summed g, where u solves a unit lower triangular system, u_i = b_i (v_i - exp(G_i) S'
+    k_i
     - sum_(j < i) exp(G_i - G_j) (k_i . k_j) u_j). Yang et al. 2024, arXiv:2412.06464, section 3.3.
     """
-    length, size = v.shape[2], CHUNK
+    length = v.shape[2]
+    if length == 1:
+        return _single_position(q, k, v, beta.unsqueeze(-1), torch.exp(log_decay).unsqueeze(-1), initial)
+    size = min(CHUNK, 1 << (length - 1).bit_length())
     chunks = -(-length // size)
     pad = chunks * size - length
     if pad:
@@ -51,16 +55,29 @@ def gated_delta_rule(
     return (y[:, :, :length] if pad else y), state
 
 
+def _single_position(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of the recurrence; beta, decay [B, H, 1, 1]."""
+    if initial is None:
+        state = k.transpose(-1, -2) * (beta * v)
+    else:
+        faded = decay * initial
+        state = torch.addcmul(faded, k.transpose(-1, -2), beta * (v - k @ faded))
+    return q @ state, state
+
+
 def unit_lower_inverse(below: Tensor) -> Tensor:
     """(I + T)^-1 for strictly lower triangular T [..., n, n], n a power of two.
 
     The inverse of two diagonal blocks gives that of the block of twice the size: [[A, 0], [C, D]]^-1 =
-    [[A^-1, 0], [-D^-1 C A^-1, D^-1]], from blocks of one up. As stable as forward substitution, and all matrix products.
+    [[A^-1, 0], [-D^-1 C A^-1, D^-1]], from blocks of one up. As stable as forward substitution, and all matrix
+    products.
     """
     n = below.shape[-1]
     inverse = torch.ones_like(below[..., :1]).unsqueeze(-1)
-    size = 1
-    while size < n:
+    for level in range(n.bit_length() - 1):
+        size = 2**level
         first, second = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
         blocks = below.unflatten(-1, (n // (2 * size), 2 * size)).unflatten(-3, (n // (2 * size), 2 * size))
         cross = blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)[..., size:, :size]
@@ -68,5 +85,4 @@ def unit_lower_inverse(below: Tensor) -> Tensor:
         inverse = torch.cat(
             [torch.cat([first, torch.zeros_like(first)], dim=-1), torch.cat([corner, second], dim=-1)], dim=-2
         )
-        size *= 2
     return inverse.squeeze(-3)

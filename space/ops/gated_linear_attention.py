@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from space.fused import fused
-from space.ops.decay_attention import chunk_states
+from space.ops.decay_attention import chunk_states, single_position
 from space.ops.scan import LOG2_E
 
 CHUNK = 16
@@ -25,10 +25,11 @@ def gated_linear_attention(
     initial [B, H, E, F] -> (y [B, H, L, F], last S [B, H, E, F]). Only decays from an earlier to a later position are
     formed, so nothing overflows, however fast a channel fades. Yang et al. 2023, arXiv:2312.06635, section 4.
     """
+    if v.shape[2] == 1:
+        return single_position(q, k, v, torch.exp(log_decay).transpose(-1, -2), initial)
     outputs = []
-    for start in range(0, v.shape[2], SEGMENT):
-        part = slice(start, start + SEGMENT)
-        y, initial = _segment(q[:, :, part], k[:, :, part], v[:, :, part], log_decay[:, :, part], initial)
+    for q_s, k_s, v_s, g_s in zip(*(t.split(SEGMENT, dim=2) for t in (q, k, v, log_decay)), strict=True):
+        y, initial = _segment(q_s, k_s, v_s, g_s, initial)
         outputs.append(y)
     assert initial is not None
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), initial

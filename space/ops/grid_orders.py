@@ -10,7 +10,8 @@ def grid_order(name: str, height: int, width: int) -> Tensor:
     """Row-major index of the cell read at each step, int64 [height * width].
 
     horizontal: row by row; vertical: column by column; diagonal: along the lines of equal row - column, from the top
-    right corner to the bottom left; anti_diagonal: along those of equal row + column, from the top left to the bottom right.
+    right corner to the bottom left; anti_diagonal: along those of equal row + column, from the top left to the bottom
+    right.
     """
     cell = torch.arange(height * width)
     row, column = cell // width, cell % width

@@ -11,10 +11,10 @@ from space.fused import fused
 def legendre_system(order: int, theta: float) -> tuple[Tensor, Tensor]:
     """(A, B) of dm/dt = A m + B u, float64. A [order, order], B [order].
 
-    A_ij = (2 i + 1) / theta * (-1 if i < j else (-1)^(i - j + 1)), B_i = (2 i + 1) / theta * (-1)^i. Voelker et al. 2019
-    (NeurIPS), eqs. 1 and 2.
+    A_ij = (2 i + 1) / theta * (-1 if i < j else (-1)^(i - j + 1)), B_i = (2 i + 1) / theta * (-1)^i. Voelker et al.
+    2019 (NeurIPS), eqs. 1 and 2.
     """
-    i = torch.arange(order, dtype=torch.float64)
+    i = torch.arange(order, dtype=torch.float64, device="cpu")
     rate = (2 * i + 1) / theta
     sign = torch.where(i[:, None] < i, -1.0, 1 - 2 * ((i[:, None] - i + 1) % 2))
     return rate[:, None] * sign, rate * (1 - 2 * (i % 2))
@@ -23,7 +23,7 @@ def legendre_system(order: int, theta: float) -> tuple[Tensor, Tensor]:
 def discrete_legendre(order: int, theta: float) -> tuple[Tensor, Tensor]:
     """(A, B) of m_t = A m_(t-1) + B u_t for an input held over each step of length one (zero-order hold), float64."""
     a, b = legendre_system(order, theta)
-    both = torch.zeros(order + 1, order + 1, dtype=torch.float64)
+    both = torch.zeros(order + 1, order + 1, dtype=torch.float64, device="cpu")
     both[:order, :order], both[:order, order] = a, b
     exact = torch.linalg.matrix_exp(both)
     return exact[:order, :order], exact[:order, order]
@@ -32,7 +32,7 @@ def discrete_legendre(order: int, theta: float) -> tuple[Tensor, Tensor]:
 def impulse_response(a: Tensor, b: Tensor, length: int) -> Tensor:
     """A^t B for t < length, [order, length], by doubling."""
     response, power = b.unsqueeze(1), a
-    while response.shape[1] < length:
+    for _ in range((length - 1).bit_length()):
         response, power = torch.cat([response, power @ response], dim=1), power @ power
     return response[:, :length]
 

@@ -21,15 +21,15 @@ def linear_attention(
     """y_t = sum_s (q_t . k_s) v_s / (sum_s q_t . k_s + eps), s <= t if causal. q, k [B, H, L, E], v [B, H, L, F].
 
     q and k are feature maps, so positive. `initial` [B, H, E, F + 1] is the state of the left context (see
-    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at once.
+    `linear_attention_state`). Work L (E + LINEAR_CHUNK) (E + F); at most SEGMENT / LINEAR_CHUNK states are held at
+    once.
     """
     if not causal:
         state = linear_attention_state(k, v, initial)
         return _divide(q @ state, eps)
     outputs = []
-    for start in range(0, q.shape[2], SEGMENT):
-        part = slice(start, start + SEGMENT)
-        total, initial = _causal_total(q[:, :, part], k[:, :, part], v[:, :, part], initial)
+    for q_s, k_s, v_s in zip(*(t.split(SEGMENT, dim=2) for t in (q, k, v)), strict=True):
+        total, initial = _causal_total(q_s, k_s, v_s, initial)
         outputs.append(_divide(total, eps))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 

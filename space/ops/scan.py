@@ -59,9 +59,8 @@ def selective_scan(
     A_ND = (A * LOG2_E).t().contiguous()
     segment = segment_length(A.numel())
     outputs = []
-    for start in range(0, x.shape[1], segment):
-        part = slice(start, start + segment)
-        y, initial = _scan_segment(x[:, part], dt[:, part], A_ND, B[:, part], C[:, part], initial)
+    for x_s, dt_s, B_s, C_s in zip(*(t.split(segment, dim=1) for t in (x, dt, B, C)), strict=True):
+        y, initial = _scan_segment(x_s, dt_s, A_ND, B_s, C_s, initial)
         outputs.append(y)
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
     assert initial is not None
@@ -83,26 +82,27 @@ def _scan_segment(
     u = dt * x
     # A padded position has dt = 0: it keeps the state and adds nothing.
     u, dt, B, C = ((F.pad(t, (0, 0, 0, pad)) if pad else t).unflatten(1, (chunks, size)) for t in (u, dt, B, C))
-    decays = (dt.unsqueeze(3) * A_ND).exp2_().unbind(2)
-    inputs = (u.unsqueeze(3) * B.unsqueeze(4)).unbind(2)
+    # One small operator a position keeps its operands in the cache, and its gradient needs no stacking.
+    decays = [torch.exp2(step * A_ND) for step in dt.unsqueeze(3).unbind(2)]
+    inputs = [u_j * B_j for u_j, B_j in zip(u.unsqueeze(3).unbind(2), B.unsqueeze(4).unbind(2), strict=True)]
     if chunks == 1:
         before = None if initial is None else initial.unsqueeze(1)
     else:
         before, last = _chunk_states(decays, inputs, torch.exp2(dt.sum(2).unsqueeze(2) * A_ND), initial)
     outputs = []
     h = before
-    for decay, u_j, C_j in zip(decays, inputs, C.unsqueeze(3).unbind(2), strict=True):
+    for decay, u_j, C_j in zip(decays, inputs, C.unsqueeze(4).unbind(2), strict=True):
         h = u_j if h is None else torch.addcmul(u_j, decay, h)
-        outputs.append(C_j @ h)
+        outputs.append((C_j * h).sum(2))
     if chunks == 1:
         assert h is not None
         last = h[:, 0]
-    y = torch.cat(outputs, dim=2).flatten(1, 2)
+    y = torch.stack(outputs, dim=2).flatten(1, 2)
     return (y[:, :length] if pad else y), last
 
 
 def _chunk_states(
-    decays: tuple[Tensor, ...], inputs: tuple[Tensor, ...], total_decay: Tensor, initial: Tensor | None
+    decays: list[Tensor], inputs: list[Tensor], total_decay: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """State before each chunk [B, K, N, D] and after the last [B, N, D]."""
     own = inputs[0]

@@ -64,20 +64,27 @@ def _states_before(
     """Largest log weight [B, L, D] and sums [B, 2, L, D] before each position, and the state after the last."""
     if initial is None:
         initial = (torch.full_like(k[:, 0], NOTHING), torch.zeros_like(v[:, :1]).expand(-1, 2, -1))
-    length = k.shape[1]
     tops, sums = [], []
-    start = 0
-    while start < length:
-        part = min(SEGMENT, length - start)
-        size = part if part <= 16 else math.isqrt(part)
-        end = start + part // size * size
+    for start, end, size in _stretches(k.shape[1]):
         top, total, initial = _segment(k[:, start:end], v[:, start:end], decay, initial, size)
         tops.append(top)
         sums.append(total)
-        start = end
     if len(tops) == 1:
         return tops[0], sums[0], initial
     return torch.cat(tops, dim=1), torch.cat(sums, dim=2), initial
+
+
+def _stretches(length: int) -> list[tuple[int, int, int]]:
+    """(start, end, chunk size): segments of whole chunks, each followed by what is left of it as one chunk."""
+    found = []
+    for start in range(0, length, SEGMENT):
+        part = min(SEGMENT, length - start)
+        size = part if part <= 16 else math.isqrt(part)
+        whole = start + part // size * size
+        found.append((start, whole, size))
+        if whole < start + part:
+            found.append((whole, start + part, start + part - whole))
+    return found
 
 
 def _segment(

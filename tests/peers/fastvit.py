@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from space import build, load_space
-from space.deploy import deploy
+from space.deployment import deploy
 from space.extends import PRESETS
 
 Weights = dict[str, Tensor]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from space import load_space
 from space.extends import PRESETS
+from tests.peers.common import importable
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -40,6 +41,7 @@ def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def relative_error(dtype: torch.dtype = torch.float64) -> float:
     """Largest difference over the largest value, of the pooled output at 512 tokens."""
+    importable()
     from transformers import FNetConfig, FNetModel
 
     torch.manual_seed(0)

@@ -9,7 +9,6 @@ as they stand besides small ones of the same structure. Exits 1 where an error i
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import sys
 import tempfile
@@ -22,17 +21,7 @@ from torch import nn
 
 from space import build, load_space
 from space.extends import PRESETS
-
-LIMIT = 1e-5
-
-
-def hide_if_broken(package: str) -> None:
-    """Let transformers believe that a package which can't be imported isn't there."""
-    try:
-        importlib.import_module(package)
-    except (ImportError, RuntimeError):
-        find = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == package else find(name, *rest)
+from tests.peers.common import LIMIT, importable
 
 
 def preset(name: str, dim: int, depth: int, vocab: int, length: int) -> nn.Module:
@@ -169,7 +158,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="also the published models themselves (2 GB)")
     chosen = [*CASES, *FULL] if parser.parse_args().full else CASES
-    hide_if_broken("torchvision")
+    importable()
     import transformers
 
     transformers.logging.set_verbosity_error()

@@ -1,7 +1,7 @@
 """Presets against timm and transformers: the peer's weights, copied by a map of names, give the peer's outputs.
 
-Runs where those are installed: `PYTHONPATH=. python tests/peers/vit.py [PRESET ...]`. Weights are random, moved off their
-special starts; everything is float64. Prints the relative error of each preset and fails above 1e-5.
+Runs where those are installed: `PYTHONPATH=. python tests/peers/vit.py [PRESET ...]`. Weights are random, moved off
+their special starts; everything is float64. Prints the relative error of each preset and fails above 1e-5.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from space import build, load_space
 from space.extends import PRESETS
+from tests.peers.common import importable
 
 Weights = dict[str, Tensor]
 
@@ -196,6 +197,7 @@ def relative_error(preset: str) -> float:
 
 
 def main(wanted: list[str]) -> int:
+    importable()
     errors = {}
     for preset in wanted or PEERS:
         errors[preset] = relative_error(preset)

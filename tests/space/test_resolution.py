@@ -208,10 +208,10 @@ def test_ranges_and_steps() -> None:
         assert 0.5 <= picks[1] <= 2
         assert 0.01 <= picks[2] <= 4
         assert space.from_picks(dict(architecture.picks)) == architecture
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InputError, match="float range, which can't be enumerated"):
         list(space.enumerate())
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_from_picks_takes_exactly_the_picks() -> None:
@@ -359,9 +359,9 @@ WRONG_VALUES = ["-99999999999999999999", "9" * 299, "null", "[]", "{}", "[[1]]",
      "repeat: {times: VALUE, block: mlp}", "sequence: VALUE"],
 )  # fmt: skip
 def test_odd_values_anywhere_are_short_space_errors(place: str, value: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(complaint(f"{IMAGE}architecture:\n  {place.replace('VALUE', value)}\n")) < 800
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 @pytest.mark.parametrize("section", ["name", "input", "task", "choices", "definitions", "objectives", "constraints",
@@ -389,24 +389,24 @@ BOMBS = {
 def test_bombs_of_names_end_in_one_error(name: str) -> None:
     text = BOMBS[name]
     last = text.rstrip().rsplit("\n", 1)[1].split(":")[0].strip()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SpaceError) as caught:
         SearchSpace.from_text(
             f"{IMAGE}architecture: {{sequence: [{{patch_embed: {{patch: 4, dim: 8}}}}, ${last}]}}\n{text}"
         )
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize("times", ["1024", "{int: [1000, 1024]}"])
 def test_too_many_blocks_end_in_one_error(times: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SpaceError, match="lower a `times`"):
         space_of(
             "sequence:\n  - patch_embed: {patch: 4, dim: 8}\n"
             f"  - repeat: {{times: {times}, block: {{repeat: {{times: 1024, block: {{choice: [mlp, swiglu]}}}}}}}}"
         )
-    assert time.perf_counter() - began < 30.0
+    assert time.process_time() - began < 30.0
 
 
 def test_a_causal_net_offers_causal_blocks_only() -> None:

@@ -34,10 +34,10 @@ def test_there_are_enough() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_message(path: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SpaceError) as caught:
         SearchSpace.from_file(path, vocabulary())
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
     told = str(caught.value).replace(f"{FOLDER}/", "")
     assert told + "\n" == path.with_suffix(".expected").read_text(encoding="utf-8")
 
@@ -52,11 +52,11 @@ def test_several_mistakes_come_at_once_in_the_order_of_the_file() -> None:
 
 def test_a_flood_of_mistakes_is_cut() -> None:
     text = "".join(f"key_{i}: 1\n" for i in range(5000))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SpaceError, match="the first 100 mistakes") as caught:
         SearchSpace.from_text(text)
     assert len(caught.value.problems) == 100
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_what_the_rooms_above_know_is_only_checked_when_given() -> None:

@@ -142,10 +142,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_end_quickly_in_one_error(name: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SpaceError) as caught:
         load_yaml(BOMBS[name])
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert len(caught.value.problems) == 1
 
 

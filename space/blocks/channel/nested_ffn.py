@@ -20,10 +20,11 @@ from space.shape import Shape
 class NestedFFN(Block):
     """Feed-forward networks nested in one another. x [B, L, D], [B, D, H, W] or [B, D] -> the same shape.
 
-    y = W_2[:, :h] act(W_1[:h] x), h = ratio_g D: granularity g uses the first h hidden units of the widest. Built with
-    `extract: g` it holds those alone, 2 ratio_g D^2 weights (`extracted_state` gives them from a full one); one choice of
-    `extract` a layer is mix and match, g^L networks from one training. The attribute `granularity` of a full one picks
-    what runs; trainers draw it a step, or sum the losses of all. Devvrit et al. 2023, arXiv:2310.07707, section 3.
+    y = W_2[:, :h] act(W_1[:h] x), h = ratio_g D: granularity g uses the first h hidden units of the widest. Built
+    with `extract: g` it holds those alone, 2 ratio_g D^2 weights (`extracted_state` gives them from a full one); a
+    choice of `extract` in each layer is mix and match, g^L networks from one training. The attribute `granularity` of
+    a full one picks what runs; trainers draw it a step, or sum the losses of all. Devvrit et al. 2023,
+    arXiv:2310.07707, section 3.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"ratios": [0.5, 1.0, 2.0], "extract": 1}

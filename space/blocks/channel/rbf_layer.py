@@ -22,8 +22,8 @@ def gaussian_units(x: Tensor, centres: Tensor, scales: Tensor) -> Tensor:
 class RBFLayer(Block):
     """Gaussian units and a linear map. x [B, L, D], [B, D, H, W] or [B, D] -> the same shape.
 
-    y = W phi(x) + b, phi_u = exp(-||s_u * (x - c_u)||^2) with a centre c_u and a scale s_u [D] a unit. Broomhead & Lowe 1988;
-    Gaussian RBFNet, 2025 (a scale for every channel).
+    y = W phi(x) + b, phi_u = exp(-||s_u * (x - c_u)||^2) with a centre c_u and a scale s_u [D] a unit. Broomhead & Lowe
+    1988; Gaussian RBFNet, 2025 (a scale for every channel).
     """
 
     class Options(BlockOptions):

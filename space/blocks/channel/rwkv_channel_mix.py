@@ -20,9 +20,9 @@ from space.shape import Shape
 class RWKVChannelMix(Block):
     """RWKV channel mixing: a squared ReLU network with a gate. x [B, L, D] -> [B, L, D].
 
-    k, r = (m * x + (1 - m) * shift(x)) W; y = sigmoid(r) * (relu(k)^2 W_v), hidden width ratio D. `shift: previous` looks
-    one position back, `neighbours` to the four neighbours on the grid (both on a line; not causal). Peng et al. 2023,
-    arXiv:2305.13048, eqs. 19 to 22; Duan et al. 2024, arXiv:2403.02308 (neighbours).
+    k, r = (m * x + (1 - m) * shift(x)) W; y = sigmoid(r) * (relu(k)^2 W_v), hidden width ratio D. `shift: previous`
+    looks one position back, `neighbours` to the four neighbours on the grid (both on a line; not causal). Peng et al.
+    2023, arXiv:2305.13048, eqs. 19 to 22; Duan et al. 2024, arXiv:2403.02308 (neighbours).
     """
 
     class Options(BlockOptions):

@@ -20,9 +20,10 @@ from space.shape import Shape
 class MobileOne(Block):
     """Parallel convolutions, summed, then an activation. x [B, C, H, W] -> [B, D, ceil(H / S), ceil(W / S)].
 
-    y = act(se(sum_j N_j(k_j * x) + N(c * x) + N(x))): `branches` K x K kernels and a 1 x 1 (for K > 1 and `scale_branch`),
-    each with its batch norm N, and where stride is 1 and D = C a norm of x. Deployed all of it is one convolution
-    with a bias. Also a stem and a downsampling step. Vasu et al. 2022, arXiv:2206.04040; as used in arXiv:2303.14189.
+    y = act(se(sum_j N_j(k_j * x) + N(c * x) + N(x))): `branches` K x K kernels, a 1 x 1 (for K > 1 and
+    `scale_branch`), each with its batch norm N, and where stride is 1 and D = C a norm of x. Deployed all of it is one
+    convolution with a bias. Also a stem and a downsampling step. Vasu et al. 2022, arXiv:2206.04040; as used
+    in arXiv:2303.14189.
     """
 
     class Options(BlockOptions):

@@ -24,8 +24,8 @@ def additive_pooling(x: Tensor, scores: Tensor) -> Tensor:
 class AdditiveAttention(Block):
     """Additive attention (Fastformer). x [B, L, D] -> [B, L, D], linear in L, no pairwise scores; H heads of width E.
 
-    q, k, v = x W; g = sum_s softmax_s(q_s . w_q / sqrt(E)) q_s; p_s = g * k_s; c = sum_s softmax_s(p_s . w_k / sqrt(E)) p_s;
-    y_t = (c * v_t) W_o + q_t, g and c one vector a head. Wu et al. 2021, arXiv:2108.09084, eqs. 2 to 6.
+    q, k, v = x W; g = sum_s softmax_s(q_s . w_q / sqrt(E)) q_s; p_s = g * k_s; c = sum_s softmax_s(p_s . w_k / sqrt(E))
+    p_s; y_t = (c * v_t) W_o + q_t, g and c one vector a head. Wu et al. 2021, arXiv:2108.09084, eqs. 2 to 6.
     """
 
     example: ClassVar = {"heads": 2}

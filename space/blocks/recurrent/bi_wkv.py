@@ -19,9 +19,9 @@ class BiWKV(Block):
     """Bidirectional RWKV mixing: every position weighs all others by distance. x [B, L, D] -> [B, L, D], linear in L.
 
     r, k, v = (m * x + (1 - m) * shift(x)) W; y = (sigmoid(r) * wkv(k, v)) W_o, where wkv_t = (sum_(s != t)
-    e^(k_s - (|t - s| - 1) w / L) v_s + e^(u + k_t) v_t) / (the same without v). `shift: neighbours` takes channels from the
-    four neighbours on the grid (both on a line), `previous` from the position before, `none` leaves m out. Fei et al. 2024,
-    arXiv:2404.04478 (Diffusion-RWKV); Duan et al. 2024, arXiv:2403.02308, eqs. 1 to 5.
+    e^(k_s - (|t - s| - 1) w / L) v_s + e^(u + k_t) v_t) / (the same without v). `shift: neighbours` takes channels from
+    the four neighbours on the grid (both on a line), `previous` from the position before, `none` leaves m out. Fei et
+    al. 2024, arXiv:2404.04478 (Diffusion-RWKV); Duan et al. 2024, arXiv:2403.02308, eqs. 1 to 5.
     """
 
     class Options(BlockOptions):

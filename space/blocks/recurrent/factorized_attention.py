@@ -34,10 +34,10 @@ def polynomial_features(x: Tensor, order: int) -> Tensor:
 class FactorizedAttention(Block):
     """Attention with a truncated exponential (FAST). x [B, L, D] -> [B, L, D], linear in L; H heads of width E.
 
-    y_t = sum_s f(q_t . k_s) v_s / sum_s f(q_t . k_s), f(s) = 1 + s + ... + s^order / order!, q and k of unit length. The sum
-    factorises over all products of up to `order` entries of q and k: L E^(order + 1) multiply-adds a head, so heads must
-    be narrow. Causal if the input is. Gerami et al. 2024, arXiv:2402.07901; unit length keeps every weight positive (the
-    paper standardises q and k).
+    y_t = sum_s f(q_t . k_s) v_s / sum_s f(q_t . k_s), f(s) = 1 + s + ... + s^order / order!, q and k of unit length.
+    The sum factorises over all products of up to `order` entries of q and k: L E^(order + 1) multiply-adds a head, so
+    heads must be narrow. Causal if the input is. Gerami et al. 2024, arXiv:2402.07901; unit length keeps every weight
+    positive (the paper standardises q and k).
     """
 
     example: ClassVar = {"heads": 4}

@@ -23,9 +23,9 @@ class GatedDeltaRule(Block):
     """Gated DeltaNet layer. x [B, L, D] -> [B, L, D]; H heads, keys of width E, values of value_ratio E.
 
     q, k, v = SiLU(conv(x W)), q and k of unit length; b = sigmoid(x W_b), g = -exp(A) softplus(x W_a + c) a head;
-    S_t = exp(g_t) (I - b_t k_t k_t') S_(t-1) + b_t k_t v_t'; y_t = S_t' q_t / sqrt(E); out = RMSNorm(y * SiLU(x W_z)) W_o.
-    Worked in chunks; decodes with the state [B, H, E, F] and the convolution's tail. Yang et al. 2024, arXiv:2412.06464;
-    the norm here comes after the gate, as in Mamba-2.
+    S_t = exp(g_t) (I - b_t k_t k_t') S_(t-1) + b_t k_t v_t'; y_t = S_t' q_t / sqrt(E); out = RMSNorm(y * SiLU(x W_z))
+    W_o. Worked in chunks; decodes with the state [B, H, E, F] and the convolution's tail. Yang et al. 2024,
+    arXiv:2412.06464; the norm here comes after the gate, as in Mamba-2.
     """
 
     example: ClassVar = {"heads": 2}

@@ -20,9 +20,9 @@ from space.shape import Shape
 class GatedLinearAttention(Block):
     """Gated linear attention. x [B, L, D] -> [B, L, D]; H heads with keys of key_ratio D in all.
 
-    S_t = diag(a_t) S_(t-1) + k_t v_t'; y_t = S_t' q_t, a_t = sigmoid(x W_1 W_2 + b)^(1 / temperature) a key channel; each
-    head over its root mean square, times SiLU(x W_g), then mapped. Decodes with the state [B, H, E, F]. Yang et al. 2023,
-    arXiv:2312.06635, section 4.4.
+    S_t = diag(a_t) S_(t-1) + k_t v_t'; y_t = S_t' q_t, a_t = sigmoid(x W_1 W_2 + b)^(1 / temperature) a key channel;
+    each head over its root mean square, times SiLU(x W_g), then mapped. Decodes with the state [B, H, E, F]. Yang et
+    al. 2023, arXiv:2312.06635, section 4.4.
     """
 
     example: ClassVar = {"heads": 2, "gate_rank": 4}

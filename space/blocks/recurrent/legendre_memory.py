@@ -44,9 +44,8 @@ class LegendreMemory(Block):
         self.activation = make_activation(options.activation)
         self.hidden = nn.Linear(options.signals * options.order + shape.dim, shape.dim)
         self.by_fft = options.form == "fft"
-        with torch.device("cpu"):
-            a, b = discrete_legendre(options.order, options.theta)
-            response = impulse_response(a, b, shape.length) if self.by_fft else None
+        a, b = discrete_legendre(options.order, options.theta)
+        response = impulse_response(a, b, shape.length) if self.by_fft else None
         # Float64 whatever the weights are: powers of a rounded A drift from the rounded response.
         device = self.hidden.weight.device
         self.register_buffer("a", a.to(device), persistent=False)

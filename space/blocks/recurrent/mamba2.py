@@ -23,8 +23,9 @@ class Mamba2(Block):
     """Mamba-2 block (state space dual). x [B, L, D] -> [B, L, D]; inner width E = expand D in heads of P, state N.
 
     z, u, dt = x W_in; (u, B, C) = SiLU(conv(u)); dt = softplus(dt + b); S_t = exp(dt_t A_h) S_(t-1) + dt_t B_t u_t' a
-    head; y_t = S_t' C_t + D_h u_t; out = RMSNorm(y * SiLU(z)) W_out. B and C are shared by the heads of a group, and so is
-    the norm. Worked in chunks by matrix products; decodes with the state [B, H, N, P]. Dao & Gu 2024, arXiv:2405.21060.
+    head; y_t = S_t' C_t + D_h u_t; out = RMSNorm(y * SiLU(z)) W_out. B and C are shared by the heads of a group, and so
+    is the norm. Worked in chunks by matrix products; decodes with the state [B, H, N, P]. Dao & Gu 2024,
+    arXiv:2405.21060.
     """
 
     example: ClassVar = {"head_dim": 4, "state": 4}

@@ -23,10 +23,10 @@ from space.shape import Shape
 class Retention(Block):
     """Retention (RetNet, as FlashVideo decodes with). x [B, L, D] -> [B, L, D]; H heads, decay g_h a head.
 
-    y_t = sum_(s <= t) g_h^(t - s) (q_t . k_s) v_s, q and k turned by rotary angles, k over sqrt(E); each head is divided by
-    its root mean square, multiplied by SiLU(x W_g), and mapped. g_h = 1 - 2^(-5 - h) unless `decay` is given. Parallel in a
-    chunk, recurrent between chunks; decodes with the state [B, H, E, F], whatever the length. Sun et al. 2023,
-    arXiv:2307.08621, eqs. 5 to 8; Lei et al. 2023 (FlashVideo), arXiv:2401.00869.
+    y_t = sum_(s <= t) g_h^(t - s) (q_t . k_s) v_s, q and k turned by rotary angles, k over sqrt(E); each head is
+    divided by its root mean square, multiplied by SiLU(x W_g), and mapped. g_h = 1 - 2^(-5 - h) unless `decay` is
+    given. Parallel in a chunk, recurrent between chunks; decodes with the state [B, H, E, F], whatever the length. Sun
+    et al. 2023, arXiv:2307.08621, eqs. 5 to 8; Lei et al. 2023 (FlashVideo), arXiv:2401.00869.
     """
 
     example: ClassVar = {"heads": 2}

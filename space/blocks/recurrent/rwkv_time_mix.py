@@ -16,8 +16,8 @@ class RWKVTimeMix(Block):
     """RWKV-4 time mixing: a fading softmax average a channel, gated. x [B, L, D] -> [B, L, D].
 
     r, k, v = (m * x_t + (1 - m) * x_(t-1)) W with a learned mix m each; y = (sigmoid(r) * wkv(k, v)) W_o, where wkv_t =
-    (sum_(s < t) e^(k_s - (t - 1 - s) w) v_s + e^(u + k_t) v_t) / (the same without v), w = e^decay, a channel. Decodes with
-    the constant state of five vectors. Peng et al. 2023, arXiv:2305.13048, section 3.1; RWKV-4.
+    (sum_(s < t) e^(k_s - (t - 1 - s) w) v_s + e^(u + k_t) v_t) / (the same without v), w = e^decay, a channel. Decodes
+    with the constant state of five vectors. Peng et al. 2023, arXiv:2305.13048, section 3.1; RWKV-4.
     """
 
     class Options(BlockOptions):

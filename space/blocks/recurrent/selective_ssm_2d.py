@@ -42,9 +42,10 @@ class DirectedScan(nn.Module):
 class SelectiveSSM2D(Block):
     """Selective state space in several directions over a grid. x [B, H * W, D] -> same; inner width E = expand D.
 
-    u, z = x W_in; u = SiLU(conv_2d(u)); y = sum over directions of the selective scan of u read in that order, put back;
-    out = (norm(y) * SiLU(z)) W_out. Orders: rows, columns, diagonals (from top right to bottom left each), anti-diagonals;
-    `reverse` adds each from its end. Liu et al. 2024, arXiv:2401.10166 (VMamba); HCFSSNet (2025) for the diagonals.
+    u, z = x W_in; u = SiLU(conv_2d(u)); y = sum over directions of the selective scan of u read in that order, put
+    back; out = (norm(y) * SiLU(z)) W_out. Orders: rows, columns, diagonals (from top right to bottom left each),
+    anti-diagonals; `reverse` adds each from its end. Liu et al. 2024, arXiv:2401.10166 (VMamba); Pan et al. 2025,
+    arXiv:2511.20151 (HCFSSNet: the diagonals).
     """
 
     example: ClassVar = {"scan": ["horizontal", "diagonal"], "state": 4}

@@ -18,9 +18,9 @@ from space.shape import Shape
 class SimplifiedLinearAttention(Block):
     """ReLU linear attention plus a depthwise convolution of the values. x [B, L, D] -> [B, L, D]; H heads of width E.
 
-    y_t = (relu(q_t)' sum_s relu(k_s) v_s' / (relu(q_t)' sum_s relu(k_s)) + (conv * v)_t) W_o; the kernel is K x K on what
-    came from an image, K positions on a plain sequence. L D E multiply-adds twice: few wide heads cost more. Guo et al.
-    2024, arXiv:2405.11582 (SLAB, eq. 9); Wang et al. 2025, arXiv:2501.12976 (LiT: 2 heads, 5 x 5).
+    y_t = (relu(q_t)' sum_s relu(k_s) v_s' / (relu(q_t)' sum_s relu(k_s)) + (conv * v)_t) W_o; the kernel is K x K on
+    what came from an image, K positions on a plain sequence. L D E multiply-adds twice: few wide heads cost more. Guo
+    et al. 2024, arXiv:2405.11582 (SLAB, eq. 9); Wang et al. 2025, arXiv:2501.12976 (LiT: 2 heads, 5 x 5).
     """
 
     example: ClassVar = {"heads": 2, "kernel": 3}

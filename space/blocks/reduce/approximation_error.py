@@ -20,8 +20,9 @@ class ApproximationError(Block):
     """Keeps the positions that a small basis of them explains worst. x [B, L, D] -> [B, K, D], K = keep L.
 
     A basis of b positions is grown greedily; a position's score is its squared distance to their span. Basis first,
-    then the highest scores, in their order. No parameters, no attention weights, O(L b D). After Nguyen et al. 2026
-    (ApET), with a pivoted Gram-Schmidt process for the least-squares fit (Golub & Van Loan 2013, section 5.4).
+    then the highest scores, in their order. No parameters, no attention weights, O(L b D). After Ma et al. 2026,
+    arXiv:2602.19870 (ApET), with a pivoted Gram-Schmidt process for the least-squares fit (Golub & Van Loan 2013,
+    section 5.4).
     """
 
     class Options(BlockOptions):

@@ -19,7 +19,7 @@ class SoftAggregate(Block):
     """Every new position is a learned average of all. x [B, L, D] -> [B, K, D], K = keep L.
 
     y = A x with A [K, L] = softmax over L of (W_2 gelu(W_1 x))': nothing is dropped, constant inputs are kept. Zong
-    et al. 2022, arXiv:2111.11802 (SiT), section 3.2.
+    et al. 2022, arXiv:2111.12624 (SiT), section 3.2.
     """
 
     class Options(BlockOptions):

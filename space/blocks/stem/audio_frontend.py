@@ -23,8 +23,8 @@ class AudioFrontend(Block):
     Frames of `window` samples, `hop` apart, zeros beyond the ends. `stft`: power of each frame's Fourier transform
     under a Hann taper, F = window / 2 + 1; `mel_stft`: that in F = `bands` triangles evenly spaced in mels; `mfcc`: the
     cosine transform of the mel powers' logarithms; `cqt`, `cwt`: power behind constant-Q or Morlet wavelet kernels of
-    at most a window, geometrically spaced; `learned`: behind a learned kernel pair a band, which starts at the mel bands.
-    Then log(p + 1e-6). Huzaifah 2017, arXiv:1706.07156; learned: Zeghidour et al. 2018, arXiv:1711.01161.
+    at most a window, geometrically spaced; `learned`: behind a learned kernel pair a band, which starts at the mel
+    bands. Then log(p + 1e-6). Huzaifah 2017, arXiv:1706.07156; learned: Zeghidour et al. 2018, arXiv:1711.01161.
     """
 
     example: ClassVar = {"window": 16, "hop": 4, "bands": 3}

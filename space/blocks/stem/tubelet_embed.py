@@ -19,10 +19,10 @@ class TubeletEmbed(Block):
     """Non-overlapping tubelets, each mapped to one vector. x [B, C, T, H, W] -> [B, (T / F) (H / P) (W / P), D].
 
     y_t = W vec(tubelet_t) + b + p_t, frame by frame and row by row, with a learned table p for `position: learned`:
-    C F P^2 D + D parameters and the table. An image [B, C, H, W] is the case of one frame, and a sequence that came from a
-    video or an image is one again, so that it also merges positions between stages. The sequence remembers frames,
-    height and width. `reach` lets tubelets overlap in time. Arnab et al. 2021, arXiv:2103.15691, section 3.2; images
-    and volumes alike: Cai et al. 2022, arXiv:2203.04614.
+    C F P^2 D + D parameters and the table. An image [B, C, H, W] is the case of one frame, and a sequence that came
+    from a video or an image is one again, so that it also merges positions between stages. The sequence remembers
+    frames, height and width. `reach` lets tubelets overlap in time. Arnab et al. 2021, arXiv:2103.15691, section 3.2;
+    images and volumes alike: Cai et al. 2022, arXiv:2203.04614.
     """
 
     example: ClassVar = {"dim": 8, "patch": 1, "frames": 1}

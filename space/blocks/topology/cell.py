@@ -23,10 +23,11 @@ _MOST_RELABELLED = 6
 class Cell(Block):
     """A directed acyclic graph with an operation on every edge. Any shape -> the same shape.
 
-    h_0 = x; h_j = sum_(i < j) f_ij(h_i); y = h_(n - 1). `edges` holds f_01, f_02, f_12, f_03, f_13, f_23, ...: all edges
-    into a node, node after node. `zero` is "no edge". What can't reach the output, or carries nothing, vanishes; a node
-    that only passes on what it got does too; nodes stand in one canonical order: equal graphs are one document.
-    Dong & Yang 2020, arXiv:2001.00326, section 2.1 (NAS-Bench-201: four nodes).
+    h_0 = x; h_j = sum_(i < j) f_ij(h_i); y = h_(n - 1). `edges` holds f_01, f_02, f_12, f_03, f_13, f_23, ...: all
+    edges into a node, node after node, or those that `ends` names. `zero` is "no edge", and a node that nothing
+    reaches gives nothing. What can't reach the output vanishes; a node that only passes on what it got does too;
+    nodes stand in one canonical order: equal graphs are one document. Dong & Yang 2020, arXiv:2001.00326, section 2.1
+    (NAS-Bench-201: four nodes).
     """
 
     shorthand = "edges"
@@ -36,91 +37,107 @@ class Cell(Block):
 
     class Options(BlockOptions):
         edges: list[BlockSlot] = Field(description="operations of the edges into node 1, into node 2, ...")
+        ends: list[int] | None = Field(
+            None, description="first and last node of each edge, first to last; none: every edge there can be"
+        )
 
     @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
-        count_nodes(len(options.edges))
+        check_pairs(len(options.edges), options.ends)
         for edge in options.edges:
             child(edge, shape, keep=True)
         return shape
 
     @classmethod
     def document(cls, options: dict[str, Any], children: list[Child]) -> Node | None:
-        edges = canonical_edges([c.node if c.node is not None else {"identity": {}} for c in children])
-        if len(edges) > 1:
-            return {"cell": {"edges": edges}}
-        return None if "identity" in edges[0] else edges[0]
+        pairs = edge_pairs(len(children), options.get("ends"))
+        graph: dict[tuple[int, int], Node] = {}
+        for pair, edge in zip(pairs, (c.node or {"identity": {}} for c in children), strict=True):
+            graph[pair] = both(graph[pair], edge) if pair in graph else edge
+        graph = canonical(graph)
+        if not graph:
+            return {"zero": {}}
+        if len(graph) == 1:
+            (edge,) = graph.values()
+            return None if "identity" in edge else edge
+        ends = [node for pair in graph for node in pair]
+        whole = list(graph) == edge_pairs(len(graph), None) if triangular(len(graph)) else False
+        return {"cell": {"edges": list(graph.values())} | ({} if whole else {"ends": ends})}
 
     def __init__(self, shape: Shape, options: Options, *edges: nn.Module) -> None:
         super().__init__()
         self.edges = nn.ModuleList(edges)
-        self.nodes = count_nodes(len(options.edges))
-        self.live = live_edges(["zero" not in edge for edge in options.edges])
+        self.pairs = edge_pairs(len(edges), options.ends)
+        self.last = max(target for _, target in self.pairs)
 
     def forward(self, x: Tensor) -> Tensor:
-        held: list[Tensor | None] = [x]
-        at = 0
-        for node in range(1, self.nodes):
-            total = None
-            for source in range(node):
-                value = held[source]
-                if self.live[at] and value is not None:
-                    y = self.edges[at](value)
-                    total = y if total is None else total + y
-                at += 1
-            held.append(total)
-        last = held[-1]
-        return torch.zeros_like(x) if last is None else last
+        held: dict[int, Tensor] = {0: x}
+        for edge, (source, target) in zip(self.edges, self.pairs, strict=True):
+            if source in held:
+                y = edge(held[source])
+                held[target] = held[target] + y if target in held else y
+        return held.get(self.last, torch.zeros_like(x))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        held: list[Tensor] = [x]
-        names = iter(self.block_children.items())
-        at = 0
-        for node in range(1, self.nodes):
-            total = torch.zeros_like(x)
-            for source in range(node):
-                name, edge = next(names)
-                if self.live[at]:
-                    y, state[name] = edge.step(held[source], state[name])
-                    total = total + y
-                at += 1
-            held.append(total)
-        return held[-1], state
+        held: dict[int, Tensor] = {0: x}
+        for (name, edge), (source, target) in zip(self.block_children.items(), self.pairs, strict=True):
+            if source in held:
+                y, state[name] = edge.step(held[source], state[name])
+                held[target] = held[target] + y if target in held else y
+        return held.get(self.last, torch.zeros_like(x)), state
 
 
-def count_nodes(edges: int) -> int:
-    """Number n of nodes with n (n - 1) / 2 edges. Raises ShapeError where there is none."""
+def triangular(edges: int) -> bool:
+    """True for a number of edges that a graph with every edge has."""
     nodes = (1 + math.isqrt(1 + 8 * edges)) // 2
-    if edges < 1 or nodes * (nodes - 1) // 2 != edges:
-        near = sorted({max(nodes, 2) * (max(nodes, 2) - 1) // 2, nodes * (nodes + 1) // 2})
-        ways = " or ".join(str(n) for n in near if n)
-        raise ShapeError(f"a cell of n nodes has n (n - 1) / 2 edges; got {edges} (try {ways})", "edges")
-    return nodes
+    return edges > 0 and nodes * (nodes - 1) // 2 == edges
 
 
-def live_edges(present: list[bool]) -> list[bool]:
-    """Which edges lie on a way of present edges from the first node to the last."""
-    nodes = count_nodes(len(present))
-    pairs = [(i, j) for j in range(1, nodes) for i in range(j)]
-    fed, heard = {0}, {nodes - 1}
-    for (i, j), there in zip(pairs, present, strict=True):
-        if there and i in fed:
-            fed.add(j)
-    for (i, j), there in reversed(list(zip(pairs, present, strict=True))):
-        if there and j in heard:
-            heard.add(i)
-    return [there and i in fed and j in heard for (i, j), there in zip(pairs, present, strict=True)]
+def edge_pairs(edges: int, ends: list[int] | None) -> list[tuple[int, int]]:
+    """First and last node of each edge."""
+    if ends is not None:
+        return [(ends[2 * k], ends[2 * k + 1]) for k in range(edges)]
+    nodes = (1 + math.isqrt(1 + 8 * edges)) // 2
+    return [(i, j) for j in range(1, nodes) for i in range(j)]
 
 
-def canonical_edges(edges: list[Node]) -> list[Node]:
-    """The edges of the smallest graph that computes the same, in one order; `[zero]` where nothing gets through."""
-    nodes = count_nodes(len(edges))
-    pairs = [(i, j) for j in range(1, nodes) for i in range(j)]
-    live = live_edges(["zero" not in edge for edge in edges])
-    graph = {pair: edge for pair, edge, there in zip(pairs, edges, live, strict=True) if there}
-    while _pass_by(graph, nodes - 1):
+def check_pairs(edges: int, ends: list[int] | None) -> None:
+    """Raise ShapeError where the edges make no graph."""
+    if ends is None:
+        if not triangular(edges):
+            nodes = max(2, (1 + math.isqrt(1 + 8 * edges)) // 2)
+            ways = f"{nodes * (nodes - 1) // 2} or {nodes * (nodes + 1) // 2}, or give `ends`"
+            raise ShapeError(f"a cell of n nodes has n (n - 1) / 2 edges; got {edges} (try {ways})", "edges")
+        return
+    pairs = list(zip(ends[::2], ends[1::2], strict=False))
+    targets = [j for _, j in pairs]
+    if len(ends) != 2 * edges or not edges or targets != sorted(targets) or any(not 0 <= i < j for i, j in pairs):
+        told = f"ends must be two rising nodes for each of the {edges} edges, edges into lower nodes first; got {ends}"
+        raise ShapeError(told, "ends")
+
+
+def canonical(graph: dict[tuple[int, int], Node]) -> dict[tuple[int, int], Node]:
+    """The smallest graph that computes the same, its nodes in one order; empty where nothing gets through."""
+    last = max(j for _, j in graph)
+    graph = {pair: edge for pair, edge in graph.items() if "zero" not in edge}
+    live = live_pairs(list(graph), last)
+    graph = {pair: graph[pair] for pair in live}
+    while _pass_by(graph, last):
         pass
-    return _relabelled(graph, nodes - 1)
+    return _relabelled(graph, last)
+
+
+def live_pairs(pairs: list[tuple[int, int]], last: int) -> list[tuple[int, int]]:
+    """The edges that lie on a way from node 0 to the last."""
+    ordered = sorted(pairs, key=lambda pair: (pair[1], pair[0]))
+    fed, heard = {0}, {last}
+    for i, j in ordered:
+        if i in fed:
+            fed.add(j)
+    for i, j in reversed(ordered):
+        if j in heard:
+            heard.add(i)
+    return [(i, j) for i, j in ordered if i in fed and j in heard]
 
 
 def _pass_by(graph: dict[tuple[int, int], Node], last: int) -> bool:
@@ -152,23 +169,21 @@ def _branches(node: Node) -> list[Node]:
     return held["branches"] if held is not None and held.get("fuse", "sum") == "sum" else [node]
 
 
-def _relabelled(graph: dict[tuple[int, int], Node], last: int) -> list[Node]:
-    """The edges of a graph as a list, inner nodes in the order that reads first (as they came, if there are many)."""
-    if not graph:
-        return [{"zero": {}}]
+def _relabelled(graph: dict[tuple[int, int], Node], last: int) -> dict[tuple[int, int], Node]:
+    """The graph with inner nodes named in the order that reads first (as they came, if there are many)."""
     inner = sorted({j for _, j in graph} - {last})
     orders = itertools.permutations(inner) if len(inner) <= _MOST_RELABELLED else iter([tuple(inner)])
-    best: list[Node] | None = None
+    best: list[tuple[int, int, str]] | None = None
+    found = graph
     for order in orders:
         place = {node: k for k, node in enumerate((0, *order, last))}
         if any(place[i] > place[j] for i, j in graph):
             continue
         named = {(place[i], place[j]): edge for (i, j), edge in graph.items()}
-        listed = [named.get((i, j), {"zero": {}}) for j in range(1, len(place)) for i in range(j)]
-        if best is None or _text(listed) < _text(best):
-            best = listed
-    assert best is not None
-    return best
+        listed = [(j, i, _text(named[i, j])) for i, j in sorted(named, key=lambda pair: (pair[1], pair[0]))]
+        if best is None or listed < best:
+            best, found = listed, {(i, j): named[i, j] for j, i, _ in listed}
+    return found
 
 
 def _text(value: Any) -> str:

@@ -18,12 +18,12 @@ from space.shape import Shape
 class DualStream(Block):
     """Two blocks on two parts of the channels, rectified by each other and merged. x [B, L, C] or [B, C, H, W].
 
-    x_1 = first(x[:split]), x_2 = second(x[split:]), both of width D. Where `rectify`: x_i <- x_i + (w_i + m_i) * x_j / 2,
-    w = sigmoid(MLP(mean and maximum of both over positions)) a channel, m = sigmoid(MLP(x_1, x_2)) a position. The output
-    is the `concat` (2 D, which a next dual_stream takes apart again), the `sum` (D), or with `cross_context` (D) one map
-    of both, after x_i <- norm(x_i + W_i [r_i; u_i softmax(k_j' v_j / sqrt(E))]), r_i, u_i = relu of maps of x_i, and
-    k_j, v_j maps of u_j. Liu et al. 2022, arXiv:2203.04838, sections III-B and III-C (no depthwise convolution in the
-    last merge).
+    x_1 = first(x[:split]), x_2 = second(x[split:]), both of width D. Where `rectify`: x_i <- x_i + (w_i + m_i) * x_j
+    / 2, w = sigmoid(MLP(mean and maximum of both over positions)) a channel, m = sigmoid(MLP(x_1, x_2)) a position.
+    The output is the `concat` (2 D, which a next dual_stream takes apart again), the `sum` (D), or with
+    `cross_context` (D) one map of both, after x_i <- norm(x_i + W_i [r_i; u_i softmax(k_j' v_j / sqrt(E))]), r_i, u_i
+    = relu of maps of x_i, and k_j, v_j maps of u_j. Liu et al. 2022, arXiv:2203.04838, sections III-B and III-C (no
+    depthwise convolution in the last merge).
     """
 
     example: ClassVar[Mapping[str, Any]] = {

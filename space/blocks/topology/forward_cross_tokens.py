@@ -22,9 +22,9 @@ class ForwardCrossTokens(Block):
 
     Block i: z = norm(x), c = norm(g_i * [C_1; ...; C_(i - 1)]) of the last `max_depth` blocks; x <- x + s_1 W_o
     softmax(q_z [k_z; k_c]' / sqrt(E) + b) [v_z; v_c]; C_i = K x, a depthwise convolution with a stride; x <- BN(3x3
-    depthwise x); x <- x + s_2 channel(norm(x)). g_i: one learned factor a cross token; b: one value a head and distance
-    |dy|, |dx|, and one a cross token, so that weights belong to this H x W. `max_depth: 0` hands nothing on. Zhang et
-    al. 2022, arXiv:2211.07198, sections 3.2 and 3.3; norms and biases as in its released code.
+    depthwise x); x <- x + s_2 channel(norm(x)). g_i: one learned factor a cross token; b: one value a head and
+    distance |dy|, |dx|, and one a cross token, so that weights belong to this H x W. `max_depth: 0` hands nothing on.
+    Zhang et al. 2022, arXiv:2211.07198, sections 3.2 and 3.3; norms and biases as in its released code.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"depth": 3, "heads": 2, "kernel": 3, "stride": 2, "layer_scale": 0.5}
@@ -75,7 +75,7 @@ class ForwardCrossTokens(Block):
                 for i in range(options.depth)
             ]
         )
-        self.channels = nn.ModuleList([channels[f"channel_{i}"] for i in range(options.depth)])
+        self.channels = nn.ModuleList(list(channels.values()))
         self.channel_norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(options.depth)])
         start = options.layer_scale
         gains = [nn.Parameter(torch.full((dim,), start)) for _ in range(options.depth)] if start is not None else []
@@ -99,7 +99,7 @@ class ForwardCrossTokens(Block):
 
 
 class CrossBlock(nn.Module):
-    """Attention over a grid's positions and the cross tokens of earlier blocks, then the token merge and enhancement."""
+    """Attention over a grid's positions and the cross tokens of earlier blocks, then the merge and the enhancement."""
 
     offsets: Tensor
 

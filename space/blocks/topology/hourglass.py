@@ -19,11 +19,11 @@ from space.shape import Shape
 class Hourglass(Block):
     """A block on a sequence shortened k times, spread out again and added. x [B, L, D] -> [B, L, D].
 
-    s_g = shorten(x_(k g - k + 1), ..., x_(k g)) if causal (shifted by k - 1, so that s_g ends with position k g), else of
-    x_(k g), ..., x_(k g + k - 1), zeros beyond the ends; u = inner(s) [B, ceil(L / k), D]; y_t = x_t + spread_(t mod
-    k)(u_(t div k)). `avg` shortens by the mean, `linear` by a map of the k positions; `repeat` spreads u as it is,
-    `linear` by one map a place. factor 1 is the inner block alone. Nest it for several factors. Decoding runs the inner
-    block at every k-th position. Nawrot et al. 2021, arXiv:2110.13711, section 2.
+    s_g = shorten(x_(k g - k + 1), ..., x_(k g)) if causal (shifted by k - 1, so that s_g ends with position k g),
+    else of x_(k g), ..., x_(k g + k - 1), zeros beyond the ends; u = inner(s) [B, ceil(L / k), D]; y_t = x_t +
+    spread_(t mod k)(u_(t div k)). `avg` shortens by the mean, `linear` by a map of the k positions; `repeat` spreads
+    u as it is, `linear` by one map a place. factor 1 is the inner block alone. Nest it for several factors. Decoding
+    runs the inner block at every k-th position. Nawrot et al. 2021, arXiv:2110.13711, section 2.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"factor": 2, "inner": {"mlp": {"ratio": 1.0}}}

@@ -19,9 +19,9 @@ from space.shape import Shape
 class LongSkip(Block):
     """Early blocks, a middle, late blocks; each late one also gets what its mirror gave. Any shape -> the same shape.
 
-    h_i = early_i(h_(i - 1)), h_0 = x; z_n = middle(h_n); z_(i - 1) = late_i(W_i [z_i; h_i] + b_i) (`concat`, 2 D to D) or
-    late_i(z_i + h_i) (`sum`), for i = n, ..., 1; y = z_0. `late` is written in the order it runs: late_n first. Bao et al.
-    2022, arXiv:2209.12152, section 3.1 (U-ViT); Bao et al. 2023, arXiv:2303.06555 (UniDiffuser).
+    h_i = early_i(h_(i - 1)), h_0 = x; z_n = middle(h_n); z_(i - 1) = late_i(W_i [z_i; h_i] + b_i) (`concat`, 2 D to
+    D) or late_i(z_i + h_i) (`sum`), for i = n, ..., 1; y = z_0. `late` is written in the order it runs: late_n first.
+    Bao et al. 2022, arXiv:2209.12152, section 3.1 (U-ViT); Bao et al. 2023, arXiv:2303.06555 (UniDiffuser).
     """
 
     example: ClassVar[Mapping[str, Any]] = {
@@ -38,7 +38,8 @@ class LongSkip(Block):
     @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         if len(options.early) != len(options.late) or not options.early:
-            told = f"late must hold as many blocks as early, at least one; got {len(options.early)} and {len(options.late)}"
+            sizes = f"{len(options.early)} and {len(options.late)}"
+            told = f"late must hold as many blocks as early, at least one; got {sizes}"
             raise ShapeError(told, "late")
         for inner in (*options.early, options.middle, *options.late):
             child(inner, shape, keep=True)
@@ -46,7 +47,7 @@ class LongSkip(Block):
 
     def __init__(self, shape: Shape, options: Options, *blocks: nn.Module) -> None:
         super().__init__()
-        self.pairs = len(options.early)
+        self.pairs = len(blocks) // 2
         self.blocks = nn.ModuleList(blocks)
         maps = self.pairs if options.fuse == "concat" else 0
         self.joins = nn.ModuleList([channel_map(shape.layout, 2 * shape.dim, shape.dim) for _ in range(maps)])

@@ -20,11 +20,11 @@ from space.shape import Shape
 class ModalitySplit(Block):
     """Pre-norm layer with own weights for each modality and one attention over all. x [B, L, D] -> [B, L, D].
 
-    m(t) is the modality of position t: `spans` are lengths of stretches of positions, repeated over the sequence, that
-    belong to modality 0, 1, ... in turn. x <- x + W_o^m concat_h(softmax(q_h k_h' / sqrt(E)) v_h), [q, k, v]_t =
-    W_qkv^m(t) norm^m(t)(x_t); x <- x + channel^m(norm^m(x)), the channel block seeing the positions of its modality. MACs
-    are those of a plain layer, parameters those times the modalities; with one modality it is a `layer`. Liang et al.
-    2024, arXiv:2411.04996, algorithm 1.
+    m(t) is the modality of position t: `spans` are lengths of stretches of positions, repeated over the sequence,
+    that belong to modality 0, 1, ... in turn. x <- x + W_o^m concat_h(softmax(q_h k_h' / sqrt(E)) v_h), [q, k, v]_t =
+    W_qkv^m(t) norm^m(t)(x_t); x <- x + channel^m(norm^m(x)), the channel block seeing the positions of its modality.
+    MACs are those of a plain layer, parameters those times the modalities; with one modality it is a `layer`. Liang
+    et al. 2024, arXiv:2411.04996, algorithm 1.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"spans": [3, 2], "heads": 2, "channel": {"mlp": {"ratio": 2.0}}}
@@ -64,6 +64,9 @@ class ModalitySplit(Block):
         by_name = {c.name: c.node if c.node is not None else {"identity": {}} for c in children}
         return {"modality_split": {**options, "norm": by_name["mixer_norm_0"], **_half(by_name)}}
 
+    order: Tensor
+    way_back: Tensor
+
     def __init__(self, shape: Shape, options: Options, **children: nn.Module) -> None:
         super().__init__()
         self.heads = options.heads
@@ -73,26 +76,23 @@ class ModalitySplit(Block):
         many = range(options.modalities)
         self.qkv = nn.ModuleList([nn.Linear(shape.dim, 3 * shape.dim, bias=options.bias) for _ in many])
         self.out = nn.ModuleList([nn.Linear(shape.dim, shape.dim, bias=options.bias) for _ in many])
-        self.mixer_norm = nn.ModuleList([children[f"mixer_norm_{m}"] for m in many])
-        halves = many if "channel_0" in children else range(0)
-        self.channel_norm = nn.ModuleList([children[f"channel_norm_{m}"] for m in halves])
-        self.channel = nn.ModuleList([children[f"channel_{m}"] for m in halves])
-        for m, positions in enumerate(modality_positions(shape.length, options.spans, options.modalities)):
-            self.register_buffer(f"places_{m}", torch.tensor(positions, dtype=torch.int64), persistent=False)
+        self.mixer_norm = nn.ModuleList([children[name] for name in children if name.startswith("mixer_norm")])
+        self.channel_norm = nn.ModuleList([children[name] for name in children if name.startswith("channel_norm")])
+        own = [name for name in children if name.startswith("channel_") and not name.startswith("channel_norm")]
+        self.channel = nn.ModuleList([children[name] for name in own])
+        places = modality_positions(shape.length, options.spans, options.modalities)
+        self.counts = [len(positions) for positions in places]
+        order = torch.tensor([t for positions in places for t in positions], dtype=torch.int64)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("way_back", order.argsort(), persistent=False)
 
-    def places(self) -> list[Tensor]:
-        """Positions of each modality."""
-        return [self.get_buffer(f"places_{m}") for m in range(self.modalities)]
-
-    def merge(self, parts: list[Tensor], places: list[Tensor]) -> Tensor:
+    def merge(self, parts: list[Tensor]) -> Tensor:
         """Positions of all modalities in the order of the sequence."""
-        if self.modalities == 1:
-            return parts[0]
-        return torch.cat(parts, dim=1).index_select(1, torch.cat(places).argsort())
+        return parts[0] if self.modalities == 1 else torch.cat(parts, dim=1).index_select(1, self.way_back)
 
-    def split(self, x: Tensor, places: list[Tensor]) -> list[Tensor]:
+    def split(self, x: Tensor) -> list[Tensor]:
         """The positions of each modality."""
-        return [x] if self.modalities == 1 else [x.index_select(1, positions) for positions in places]
+        return [x] if self.modalities == 1 else list(x.index_select(1, self.order).split(self.counts, dim=1))
 
     def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v, each [B, H, L, E]."""
@@ -100,16 +100,15 @@ class ModalitySplit(Block):
         return q, k, v
 
     def forward(self, x: Tensor) -> Tensor:
-        places = self.places()
-        parts = self.split(x, places)
+        parts = self.split(x)
         qkv = [project(norm(part)) for project, norm, part in zip(self.qkv, self.mixer_norm, parts, strict=True)]
-        q, k, v = self.heads_of(self.merge(qkv, places))
-        mixed = self.split(attention(q, k, v, self.causal_mask).transpose(1, 2).flatten(2), places)
+        q, k, v = self.heads_of(self.merge(qkv))
+        mixed = self.split(attention(q, k, v, self.causal_mask).transpose(1, 2).flatten(2))
         parts = [part + project(y) for part, project, y in zip(parts, self.out, mixed, strict=True)]
         if len(self.channel):
             halves = zip(parts, self.channel, self.channel_norm, strict=True)
             parts = [part + channel(norm(part)) for part, channel, norm in halves]
-        return self.merge(parts, places)
+        return self.merge(parts)
 
     def init_state(self, batch: int, length: int = 0) -> State:
         must_decode(self.kind, self.causal_mask)

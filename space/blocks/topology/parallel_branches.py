@@ -20,11 +20,12 @@ from space.shape import Shape
 class ParallelBranches(Block):
     """Main and side branch, stage by stage, with exchange at fusion points. x [B, C, H, W] -> [B, D, H', W'].
 
-    m_i = main_i(m_(i - 1)), s_i = side_i(s_(i - 1)), both from x; after a fusion point m_i <- m_i + g * W s_i,
-    s_i <- s_i + g' * W' m_i, brought to the other's size by averages or repetition, with gains g, g' [D] that start at
-    0, so that the main branch starts as it was. Output: the main branch, or the concatenation of both at its size; all
-    stages' outputs: `feature_maps`. Without a fusion point the main branch is all. Xia et al. 2024, arXiv:2403.07392 (CTI
-    by addition, one side scale an exchange; its multi-receptive-field convolutions are `parallel` depthwise ones).
+    m_i = main_i(m_(i - 1)), s_i = side_i(s_(i - 1)), both from x; after a fusion point m_i <- m_i + g * W s_i, s_i <-
+    s_i + g' * W' m_i, brought to the other's size by averages or repetition, with gains g, g' [D] that start at 0, so
+    that the main branch starts as it was. Output: the main branch, or the concatenation of both at its size; all
+    stages' outputs: `feature_maps`. Without a fusion point the main branch is all. Xia et al. 2024, arXiv:2403.07392
+    (CTI by addition, one side scale an exchange; its multi-receptive-field convolutions are `parallel` depthwise
+    ones).
     """
 
     example: ClassVar[Mapping[str, Any]] = {
@@ -84,8 +85,8 @@ class ParallelBranches(Block):
 
     def __init__(self, shape: Shape, options: Options, **stages: nn.Module) -> None:
         super().__init__()
-        self.main = nn.ModuleList([stages[f"main_{i}"] for i in range(len(options.main))])
-        self.side = nn.ModuleList([stages[f"side_{i}"] for i in range(len(options.side))])
+        self.main = nn.ModuleList([stages[name] for name in stages if name.startswith("main")])
+        self.side = nn.ModuleList([stages[name] for name in stages if name.startswith("side")])
         self.both_out = options.output == "concat"
         points = sorted(set(options.fusion_points))
         last = points[-1] if points and options.output == "main" else -1

@@ -17,10 +17,10 @@ from space.shape import Shape
 class PreLoopPost(Block):
     """Preprocessing, one block iterated with shared weights, read-out. Any shape -> whatever `post` gives.
 
-    e = pre(x); z_1 = loop(e); z_(t + 1) = loop(z_t + e) with `injection`, loop(z_t) without; y = post(z_T). Parameters
-    don't depend on T = `loops`; the attribute `loops` of the built module may be changed at evaluation. Without injection
-    the document is a `repeat` of shared weights. Gao et al. 2024, arXiv:2402.13572 (AlgoFormer); injection: Yang et al.
-    2023, arXiv:2311.12424, section 4.
+    e = pre(x); z_1 = loop(e); z_(t + 1) = loop(z_t + e) with `injection`, loop(z_t) without; y = post(z_T).
+    Parameters don't depend on T = `loops`; the attribute `loops` of the built module may be changed at evaluation.
+    Without injection the document is a `repeat` of shared weights. Gao et al. 2024, arXiv:2402.13572 (AlgoFormer);
+    injection: Yang et al. 2023, arXiv:2311.12424, section 4.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"loops": 3, "loop": {"mlp": {"ratio": 1.0}}, "injection": True}

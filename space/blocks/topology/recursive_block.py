@@ -20,10 +20,10 @@ from space.shape import Shape
 class RecursiveBlock(Block):
     """One transformer block run several times with the same weights, a small own block after each. x [B, L, D] -> same.
 
-    Pass i: x <- a_1 x + a_2 attention_i(norm(x)); x <- a_3 x + a_4 channel(norm(x)); then the block of this pass only,
-    x <- b_i1 x + b_i2 between_i(norm_i(x)). attention_i runs inside `groups[i]` slices of the sequence: runs of
-    neighbours in even passes, every groups[i]-th position in odd ones, so that slices mix. a, b are learned, at first 1.
-    Parameters are counted once, MACs every pass. Shen et al. 2021, arXiv:2111.05297, sections 3 and 4 (which mixes
+    Pass i: x <- a_1 x + a_2 attention_i(norm(x)); x <- a_3 x + a_4 channel(norm(x)); then the block of this pass
+    only, x <- b_i1 x + b_i2 between_i(norm_i(x)). attention_i runs inside `groups[i]` slices of the sequence: runs of
+    neighbours in even passes, every groups[i]-th position in odd ones, so that slices mix. a, b are learned, at first
+    1. Parameters are counted once, MACs every pass. Shen et al. 2021, arXiv:2111.05297, sections 3 and 4 (which mixes
     slices by a random order where this takes a fixed one).
     """
 
@@ -82,7 +82,7 @@ class RecursiveBlock(Block):
         self.out = nn.Linear(dim, dim)
         self.channel_norm = nn.LayerNorm(dim, eps=1e-6)
         self.channel = channel
-        self.between = nn.ModuleList([between[f"between_{i}"] for i in range(len(between))])
+        self.between = nn.ModuleList(list(between.values()))
         self.between_norms = nn.ModuleList([nn.LayerNorm(dim, eps=1e-6) for _ in between])
         self.shared = nn.Parameter(torch.ones(4)) if options.learned_residual else None
         self.own = nn.Parameter(torch.ones(loops, 2)) if options.learned_residual and between else None

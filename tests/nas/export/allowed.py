@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-IMPORTS = {"torch", "math", "json", "pathlib", "safetensors", "typing", "__future__", "collections"}
+IMPORTS = {"torch", "math", "json", "pathlib", "safetensors", "typing", "__future__", "collections", "contextlib"}
 REFUSED_NAMES = {
     "eval", "exec", "compile", "open", "input", "__import__", "globals", "locals", "vars", "getattr", "setattr",
     "delattr", "breakpoint", "memoryview", "__builtins__", "__loader__",
@@ -13,7 +13,7 @@ NODES = (
     ast.Module, ast.Expr, ast.Constant, ast.Import, ast.ImportFrom, ast.alias, ast.ClassDef, ast.FunctionDef,
     ast.arguments, ast.arg, ast.keyword, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Starred, ast.Call,
     ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.If, ast.IfExp, ast.For, ast.Assert, ast.Pass,
-    ast.Tuple, ast.List, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.comprehension,
+    ast.While, ast.With, ast.withitem, ast.JoinedStr, ast.FormattedValue, ast.Raise, ast.Set, ast.Tuple, ast.List, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.comprehension,
     ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
 

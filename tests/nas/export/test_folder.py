@@ -227,3 +227,33 @@ def _snapshot(folder: Path) -> dict[str, bytes]:
 
 def _only_rename(fail: object) -> SimpleNamespace:
     return SimpleNamespace(path=os.path, fsync=os.fsync, rename=fail)
+
+
+def test_the_deployed_form_is_folded_and_gives_the_same_logits(card: Card, tmp_path: Path) -> None:
+    document = {
+        "blockwright": 1,
+        "input": {"kind": "image", "shape": [3, 16, 16]},
+        "architecture": {
+            "sequence": {
+                "blocks": [
+                    {"conv_bn": {"dim": 8, "stride": 2}},
+                    {"repmixer": {"kernel": 3}},
+                    {"residual": {"block": {"conv_ffn": {"kernel": 3}}}},
+                    {"classifier": {"classes": 5}},
+                ]
+            }
+        },
+    }
+    folded = Architecture.from_document(document)
+    torch.manual_seed(0)
+    model = folded.build().train()
+    with torch.no_grad():
+        model(torch.randn(8, 3, 16, 16))
+    model.eval()
+    out = export_folder(folded, model.state_dict(), tmp_path / "out", card, deployed=True)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert config["parameters"] < sum(p.numel() for p in model.parameters())
+    assert "BatchNorm" not in (out / "model.py").read_text(encoding="utf-8").split("def build_model")[1]
+    sample_io(model, torch.randn(3, 3, 16, 16), out)
+    assert differences([out])["out"] < 1e-5
+    assert Architecture.from_document(config["architecture"]).id == config["id"] != folded.id

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from space import registry
 from space.block import Block, infer_shape, instantiate, parse_node
-from space.deploy import deploy, deployed_node
+from space.deployment import deploy, deployed_node
 from space.errors import InputError
 from space.shape import Shape
 from tests.space.blocks.cases import SHAPES, Case, all_cases, cases_of, first_cases, numeric_bounds

@@ -62,7 +62,7 @@ def results(function: Callable, arguments: list[Tensor]) -> list[Tensor]:
 
 @every_operator
 @pytest.mark.parametrize("context", [False, True])
-@pytest.mark.parametrize("length", [1, 63, 100, 2000])
+@pytest.mark.parametrize("length", [1, 2, 5, 33, 63, 100, 2000])
 def test_equals_the_loop(name, length, context) -> None:
     fast, slow, _ = OPERATORS[name]
     exact = inputs(name, length, torch.float64, context)

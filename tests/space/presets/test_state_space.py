@@ -1,4 +1,7 @@
-"""Published recurrent language models: parameters to the unit, MACs within 0.5 % of the matrix products by hand."""
+"""Published recurrent language models: parameters to the unit, MACs as the matrix products by hand.
+
+The short convolutions and the scan are no matrix products: they count as vector operations.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ LENGTH = 1024
 
 
 def mamba(dim: int, depth: int, vocab: int) -> float:
-    """Maps, convolution and output of Mamba; the scan has no matrix product."""
+    """Maps and output of Mamba."""
     rank, width = -(-dim // 16), 2 * dim
-    block = dim * 2 * width + width * (4 + rank + 32 + rank) + width * dim
+    block = dim * 2 * width + width * (rank + 32 + rank) + width * dim
     return LENGTH * (depth * block + vocab * dim)
 
 
 def mamba2(dim: int, depth: int, vocab: int, state: int = 128, chunk: int = 64) -> float:
-    """Maps, convolution and output of Mamba-2, and the products of the chunks: scores once, outputs and states a head."""
+    """Maps and output of Mamba-2, and the products of the chunks: scores once, outputs and states a head."""
     width, heads = 2 * dim, 2 * dim // 64
-    block = dim * (2 * width + 2 * state + heads) + 4 * (width + 2 * state) + width * dim
+    block = dim * (2 * width + 2 * state + heads) + width * dim
     dual = state * chunk + width * (chunk + 2 * state)
     return LENGTH * (depth * (block + dual) + vocab * dim)
 
@@ -45,4 +48,4 @@ PUBLISHED = [
 def test_counts(name: str, params: int, macs: float) -> None:
     found = cost(load_space(PRESETS / f"{name}.yaml").sample(seed=0))
     assert found.params == params
-    assert found.macs == pytest.approx(macs, rel=0.005)
+    assert found.macs == pytest.approx(macs, rel=1e-6)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from space import grow_tokens
 from space.block import instantiate
-from space.deploy import deploy
+from space.deployment import deploy
 from space.errors import InputError
 from space.ops.activations import PolyNorm, PolyReLU
 from space.ops.cheap import binary_codes, power_of_two

@@ -9,7 +9,7 @@ from torch import nn
 
 from space import SearchSpace
 from space.block import infer_shape, instantiate
-from space.deploy import deploy
+from space.deployment import deploy
 from space.errors import ShapeError
 from space.ops.folding import embed_kernel, fold_batch_norm
 from space.shape import Shape

@@ -9,7 +9,7 @@ from torch import nn
 
 from space import SearchSpace, build
 from space.block import Node, instantiate
-from space.deploy import deploy
+from space.deployment import deploy
 from space.errors import ShapeError
 from space.ops.folding import RepConv
 from tests.space.blocks.convolution.built import GRID, batch_norm, branch, same, trained

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from costmodel import node_table
 from space.block import Node, instantiate
-from space.deploy import deploy
+from space.deployment import deploy
 from space.errors import ShapeError
 from space.shape import Shape
 from tests.space.blocks.convolution.built import GRID, branch, same, trained

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from costmodel import node_table
-from space.deploy import deploy
+from space.deployment import deploy
 from space.shape import Shape
 from tests.space.blocks.convolution.built import branch, same, trained
 

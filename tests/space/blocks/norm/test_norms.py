@@ -11,7 +11,7 @@ from torch import Tensor
 from costmodel.blocks import node_table
 from costmodel.table import C
 from space.block import Block, infer_shape, instantiate
-from space.deploy import deploy
+from space.deployment import deploy
 from space.errors import ShapeError
 from space.shape import Shape
 

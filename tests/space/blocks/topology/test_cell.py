@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from space.block import infer_shape, instantiate
-from space.blocks.topology.cell import both, canonical_edges, count_nodes, live_edges
+from space.blocks.topology.cell import both, canonical, edge_pairs, live_pairs
 from space.errors import ShapeError
 from space.search_space import SearchSpace
 from space.shape import Shape
@@ -27,9 +27,16 @@ def test_a_cell_is_the_sum_over_its_edges() -> None:
     torch.testing.assert_close(block(x), x + f[4](h1) + f[5](h2))
 
 
+def canonical_edges(edges: list) -> list:
+    """The triangle of the canonical graph, `zero` where it has no edge."""
+    graph = canonical(dict(zip(edge_pairs(len(edges), None), edges, strict=True)))
+    last = max((j for _, j in graph), default=1)
+    return [graph.get((i, j), NONE) for j in range(1, last + 1) for i in range(j)]
+
+
 def test_a_cell_without_a_way_through_is_zero() -> None:
-    block, x = built({"cell": {"edges": [A, NONE, NONE, NONE, NONE, B]}}, SHAPE)
-    assert block(x).abs().max() == 0
+    text = "{input: {kind: series, channels: 8, length: 5}, architecture: {cell: [mlp, zero, zero, zero, zero, mlp]}}"
+    assert SearchSpace.from_text(text).sample().node == NONE
 
 
 @pytest.mark.parametrize(
@@ -116,10 +123,25 @@ def test_equal_cells_are_one_document() -> None:
 
 @pytest.mark.parametrize(("edges", "nodes"), [(1, 2), (3, 3), (6, 4), (10, 5)])
 def test_edges_and_nodes(edges, nodes) -> None:
-    assert count_nodes(edges) == nodes
-    assert live_edges([True] * edges) == [True] * edges
+    pairs = edge_pairs(edges, None)
+    assert len(pairs) == edges
+    assert pairs[-1] == (nodes - 2, nodes - 1)
+    assert live_pairs(pairs, nodes - 1) == pairs
+
+
+def test_ends_name_the_edges_there_are() -> None:
+    sparse, x = built({"cell": {"edges": [A, B, C], "ends": [0, 1, 0, 3, 1, 3]}}, SHAPE)
+    whole, _ = built({"cell": {"edges": [A, NONE, NONE, B, C, NONE]}}, SHAPE)
+    whole.edges[0], whole.edges[3], whole.edges[4] = sparse.edges
+    assert torch.equal(sparse(x), whole(x))
+
+
+@pytest.mark.parametrize("ends", [[0, 1, 0], [0, 1, 2, 2, 0, 2], [0, 2, 0, 1, 1, 2], [0, 1]])
+def test_ends_that_fit_no_graph_are_refused(ends) -> None:
+    with pytest.raises(ShapeError, match="ends must be two rising nodes for each of the 3 edges"):
+        infer_shape({"cell": {"edges": [A] * 3, "ends": ends}}, SHAPE)
 
 
 def test_a_number_of_edges_without_nodes_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"n \(n - 1\) / 2 edges; got 4 \(try 3 or 6\)"):
+    with pytest.raises(ShapeError, match=r"n \(n - 1\) / 2 edges; got 4 \(try 3 or 6, or give"):
         infer_shape({"cell": {"edges": [A] * 4}}, SHAPE)

@@ -22,7 +22,9 @@ architecture:
       - layer: {{mixer: {{attention: {{heads: 2}}}}, channel: mlp}}
     side:
       - conv_stem: {{dim: 8, stride: 4}}
-      - sequence: [{{conv_stem: {{dim: 8}}}}, {{parallel: {{branches: [depthwise_conv: {{kernel: 3}}, depthwise_conv: {{kernel: 5}}]}}}}]
+      - sequence:
+          - conv_stem: {{dim: 8}}
+          - parallel: {{branches: [depthwise_conv: {{kernel: 3}}, depthwise_conv: {{kernel: 5}}]}}
       - conv_stem: {{dim: 12, stride: 4}}
     main_dims: [16, 16, 16]
     side_dims: [8, 8, 12]

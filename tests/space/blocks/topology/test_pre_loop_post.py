@@ -39,9 +39,10 @@ def test_passes(injection) -> None:
 
 
 def document(loops: int, injection: bool, loop: str = "mlp") -> dict:
+    more = f"loops: {loops}, injection: {injection}"
     text = f"""
     input: {{kind: series, channels: 8, length: 6}}
-    architecture: {{pre_loop_post: {{pre: rms_norm, loop: {loop}, post: identity, loops: {loops}, injection: {injection}}}}}
+    architecture: {{pre_loop_post: {{pre: rms_norm, loop: {loop}, post: identity, {more}}}}}
     """
     return SearchSpace.from_text(text.replace("True", "true").replace("False", "false")).sample().node
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from typing import Any
 
 import torch
@@ -30,11 +30,19 @@ def deployed_node(node: Node) -> Node:
 
 def deployed_form(node: Node) -> Node:
     """`deployed_node(node)`, or this very node where no block of it folds."""
-    text = json.dumps(node)
-    folds = any(
-        f'"{kind}"' in text for kind, cls in registry.all_blocks().items() if "deployed" in cls.Options.model_fields
-    )
-    return deployed_node(node) if folds else node
+    return deployed_node(node) if _names_one(node, _folding(len(registry.all_blocks()))) else node
+
+
+@functools.lru_cache(maxsize=2)
+def _folding(count: int) -> frozenset[str]:
+    """Kinds that fold, of the `count` registered ones."""
+    return frozenset(kind for kind, cls in registry.all_blocks().items() if "deployed" in cls.Options.model_fields)
+
+
+def _names_one(held: Any, kinds: frozenset[str]) -> bool:
+    if isinstance(held, dict):
+        return not kinds.isdisjoint(held) or any(_names_one(value, kinds) for value in held.values())
+    return isinstance(held, list) and any(_names_one(value, kinds) for value in held)
 
 
 def deploy(block: Block) -> Block:
