@@ -160,8 +160,6 @@ def hardware_names() -> list[str]:
 def load_profile(name: str | Path) -> Profile:
     """The profile that ships under this name, or the one in a file (`./mine.yaml`).
 
-    The beginning of a name does where only one goes on from it (`b200` for `b200-sxm`).
-
     Raises NameUnknown with the nearest name, SpaceError with file, line and reason of every mistake in a file.
     """
     text = str(name)
@@ -174,9 +172,6 @@ def load_profile(name: str | Path) -> Profile:
 @functools.cache
 def _shipped(name: str) -> Profile:
     known = hardware_names()
-    longer = [full for full in known if full.startswith(f"{name}-")]
-    if name not in known and len(longer) == 1:
-        name = longer[0]
     if name not in known:
         raise NameUnknown("hardware", name, known)
     return read_profile(FOLDER / f"{name}.yaml")

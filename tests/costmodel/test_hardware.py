@@ -37,12 +37,6 @@ def test_unknown_name_gives_the_nearest() -> None:
         load_profile("h100-sx")
 
 
-def test_the_beginning_of_a_name_does_where_it_is_clear() -> None:
-    assert load_profile("b200").name == "b200-sxm"
-    with pytest.raises(NameUnknown):
-        load_profile("h100")
-
-
 def test_missing_source(tmp_path: Path) -> None:
     told = refused(tmp_path, ', source: "assumption: half the fp32 rate outside tensor cores"', "")
     line = next(i for i, text in enumerate(TEXT.splitlines(), 1) if "float64" in text)
