@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def validate(hardware: str | Path | Profile, measurements: str | Path) -> dict[s
     """
     profile = hardware if isinstance(hardware, Profile) else load_profile(hardware)
     path = Path(measurements)
+    if expired := stale(profile):
+        warnings.warn(expired, UserWarning, stacklevel=2)
     if _is_lines(path):
         return {"hardware": profile.name, "classes": {"model": _judge_runs(read_runs(path), profile)}}
     rows = files.rows_of_device(files.read_rows(path), _names(profile), path)
@@ -66,6 +69,17 @@ def validate(hardware: str | Path | Profile, measurements: str | Path) -> dict[s
             "extrapolated": float(priced.extrapolated[at].mean()),
         }
     return {"hardware": profile.name, "classes": classes}
+
+
+def stale(profile: Profile) -> str:
+    """Why a calibration made on this machine no longer holds; empty where it does, or was made from a file."""
+    made = profile.calibration.fingerprint if profile.calibration else {}
+    if not made:
+        return ""
+    from costmodel.calibration.fingerprint import changed
+
+    told = changed(made)
+    return f"{profile.name}: its calibration has expired ({'; '.join(told)}); run `nas calibrate` again" if told else ""
 
 
 def _bare(measured: files.Measured, profile: Profile) -> np.ndarray:

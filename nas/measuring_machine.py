@@ -32,8 +32,10 @@ SPACES = (
     "looped-recall",
     "byte-lm-hybrid",
     "mixed-attention",
+    "raw-audio",
+    "video",
 )
-SEEDS = range(9000, 9012)
+SEEDS = range(9000, 9010)
 LONGEST_S = 0.25
 OPERATOR_SHARE = 0.3
 """Share of the time for operators; the rest is for whole networks."""

@@ -22,7 +22,7 @@ _READ, _WRITTEN = C["bytes_read"], C["bytes_written"]
 MOST_SAMPLES = 600
 """Samples kept of a class: pricing costs one exponential for each, a fit their cube."""
 FEWEST_SAMPLES = 4
-MOST_FOR_BOTH = 250
+MOST_FOR_BOTH = 450
 """Up to so many samples two kernels are averaged; beyond, the smooth one alone is as good and costs half."""
 KERNELS: tuple[Literal["rbf", "matern32"], ...] = ("rbf", "matern32")
 

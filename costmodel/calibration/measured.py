@@ -138,6 +138,10 @@ def rows_of_device(rows: list[dict[str, str]], names: Sequence[str], path: Path)
         return rows
     found = [row for row in rows if row.get("device") in names]
     if not found:
+        # `b200` for `b200-sxm`, or the other way round, where only one device can be meant.
+        near = [d for d in there if any(f"{d}-".startswith(f"{n}-") or f"{n}-".startswith(f"{d}-") for n in names)]
+        found = [row for row in rows if row.get("device") in near] if len(near) == 1 else []
+    if not found:
         raise InputError(
             f"{path}: no rows of {names[0]!r}{did_you_mean(names[0], there)}; the file measures: {', '.join(there)}"
         )

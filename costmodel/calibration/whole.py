@@ -15,9 +15,9 @@ from costmodel.pricing import Priced
 from costmodel.table import KINDS, Matrix
 
 FEWEST_RUNS = 10
-PRIOR_SPREAD = 0.35
+PRIOR_SPREAD = 0.2
 """Spread of log(factor) expected beforehand: what runs say little about stays near 1."""
-RESIDUAL_SPREAD = 0.08
+RESIDUAL_SPREAD = 0.1
 LEAST_SHARE = 0.02
 """A class that never takes this share of a run keeps its factor of 1."""
 
@@ -101,7 +101,7 @@ def _solve(parts: Parts) -> Solved:
 
     def misses(theta: Matrix) -> Matrix:
         off = np.log(_predict(unpack(theta), parts) / parts.seconds) / RESIDUAL_SPREAD
-        prior = [[theta[0] / 1.5, theta[1] / 0.7, theta[2] / 0.3], theta[3:] / PRIOR_SPREAD]
+        prior = [[theta[0] / 1.0, theta[1] / 0.3, theta[2] / 0.3], theta[3:] / PRIOR_SPREAD]
         return np.concatenate([off, *prior])
 
     start = np.zeros(3 + len(works) + len(starts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,11 @@ def run(args: argparse.Namespace) -> None:
     from nas.calibrating import validate
     from nas.cli.output import print_json, print_table, say
 
-    told = validate(args.hardware, args.measurements)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        told = validate(args.hardware, args.measurements)
+    for message in sorted({str(w.message) for w in caught}):
+        print(message, file=sys.stderr)
     if args.json:
         print_json(told)
         return

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from costmodel import cost, load_profile
-from nas.calibrating import calibrate_file, validate, write_profile
+from nas.calibrating import calibrate_file, stale, validate, write_profile
 from nas.cli import main
 from nas.loading import load_space
 from space.errors import InputError
@@ -53,6 +53,17 @@ def test_a_written_profile_loads_as_it_was(products: Path, tmp_path: Path) -> No
     write_profile(profile, tmp_path / "again.yaml")
     assert load_profile(tmp_path / "again.yaml") == profile
     assert profile.name == "again"
+
+
+def test_an_expired_calibration_says_so(products: Path, tmp_path: Path) -> None:
+    profile = calibrate_file(products, "l40s", tmp_path / "old.yaml")
+    assert stale(profile) == ""
+    made = profile.calibration
+    assert made is not None
+    old = profile.model_copy(update={"calibration": made.model_copy(update={"fingerprint": {"torch": "1.0"}})})
+    assert "expired (torch: was 1.0, is" in stale(old)
+    with pytest.warns(UserWarning, match="run `nas calibrate` again"):
+        validate(old, products)
 
 
 def test_whole_networks_from_ten_runs_on(tmp_path: Path) -> None:
