@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.architecture_cost import held_by
 from costmodel.blocks import Layout, Situation, node_segment
 from costmodel.hardware import Profile
 from costmodel.pricing import price
 from costmodel.record import complete
 from costmodel.segment import Segment
-from costmodel.table import ITEMSIZE, C, Matrix, allocations, selected_rows
+from costmodel.table import ITEMSIZE, C, Matrix, alive_bytes, selected_rows
 from space.block import Node, infer_shape
 from space.blocks.topology.sequence import chain
 from space.deployment import deployed_form
@@ -122,6 +123,8 @@ class Window:
     matrix: Matrix
     start: int
     end: int
+    inner: bool
+    """True where blocks stand before it, so that the network's input isn't among its rows."""
 
     @classmethod
     def of(cls, before: Placement | None, own: Placement, after: Placement | None, situation: Situation) -> Window:
@@ -133,7 +136,7 @@ class Window:
         matrix = segment.rows(0) if before else complete(segment, False).matrix
         assert own.segment is not None
         start = before.segment.lengths[0] if before and before.segment else 0
-        return cls(matrix, start, start + own.segment.lengths[0])
+        return cls(matrix, start, start + own.segment.lengths[0], before is not None)
 
     def priced(self, profile: Profile, dtype: str, weight_bytes: float) -> tuple[float, float, float, float]:
         """Latency low, expected and high in seconds, and energy in joules without static power."""
@@ -146,13 +149,13 @@ class Window:
             float(found.energy[own].sum()),
         )
 
-    def peak(self, profile: Profile, dtype: str) -> float:
-        """Largest number of activation bytes alive while its rows run."""
+    def peak(self, profile: Profile, dtype: str, given: float) -> float:
+        """Largest number of activation bytes alive while its rows run; `given` are those of the network's input."""
         rows = np.flatnonzero(selected_rows(self.matrix, profile.kernels))
         if not len(rows):
             return 0.0
-        allocated, freed = allocations(self.matrix[rows], ITEMSIZE[dtype])
-        alive = np.cumsum(allocated)
-        alive[1:] -= np.cumsum(freed)[:-1]
+        held = held_by(profile)
+        alive = alive_bytes(self.matrix[rows], ITEMSIZE[dtype], **held)
         own = slice(*np.searchsorted(rows, (self.start, self.end)))
-        return float(alive[own].max(initial=0.0))
+        # Eager Python holds the input to the end; elsewhere it goes with its last reader.
+        return float(alive[own].max(initial=0.0)) + (given if self.inner and held["eager"] else 0.0)

@@ -8,6 +8,7 @@ compares some, since a device whose price isn't a sum over operators couldn't be
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -358,6 +359,8 @@ class _Tables:
 
     def _peaks(self, device: _Device) -> Matrix:
         """Peaks of all windows; the last, which -1 finds, is zero."""
-        more = [w.peak(device.profile, device.dtype) if w else np.nan for w in self.windows[len(device.peaks) :]]
+        size = math.prod(self.entered[0][1].size)
+        given = size * (8.0 if self.entered[0][0].layout == "tokens" else ITEMSIZE[device.dtype])
+        more = [w.peak(device.profile, device.dtype, given) if w else np.nan for w in self.windows[len(device.peaks) :]]
         device.peaks = np.concatenate([device.peaks, more])
         return np.append(device.peaks, 0.0)

@@ -63,7 +63,8 @@ def test_every_number_of_a_shipped_profile_has_a_source_and_every_device_its_par
     profile = load_profile(name)
     told = describe_profile(name)
     assert all(len(number["source"]) >= 3 for number in told["numbers"])
-    if name != "x86-core":
+    # One is any core of its kind, the other three servers and their protocol: neither states parts.
+    if name not in ("x86-core", "secure-inference"):
         assert profile.units is not None
         assert profile.clock_hz is not None
         assert "float32" in profile.macs_per_cycle
