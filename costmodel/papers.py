@@ -9,7 +9,10 @@ FEATURES: dict[str, tuple[str, str]] = {
     "ecoformer": ("energy of multiplications and additions apart", "costmodel/energy.py"),
     "flashattention-2": ("attention fused or materialised, by a profile's kernels", "costmodel/attention.py"),
     "flashfftconv": ("Fourier convolutions as matrix products, priced as such", "space/ops/monarch.py"),
+    "fpga-transformers": ("a template device from DSPs, clock, BRAM and DDR", "costmodel/fpga.py"),
+    "lean-attention": ("occupancy of decode attention, its length split over the units", "costmodel/occupancy.py"),
     "mcuformer": ("peak SRAM under a static plan; patch-by-patch first stages", "costmodel/memory_plan.py"),
+    "puma": ("a profile on which non-linear operations are dear", "costmodel/profiles/secure-inference.yaml"),
     "shiftaddvit": ("energy of multiplications, additions and shifts apart", "costmodel/energy.py"),
 }
 """A row is added with the feature, and with the test that does the row's `check` (`@pytest.mark.paper(id)`)."""
