@@ -159,8 +159,10 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q k' / sqrt(E) + bias) v. q [B, H, Lq, E]; k, v [B, G, Lk, E]; bias [H, Lq, Lk]."""
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+    """softmax(q k' / sqrt(E) + bias) v. q [B, H, Lq, E]; k [B, G, Lk, E]; v [B, G, Lk, F]; bias [H, Lq, Lk] or less."""
+    if bias is None:
+        return attention(q, k, v, causal)
     if causal:
         bias = bias.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=q.shape[1] != k.shape[1])

@@ -1,17 +1,10 @@
-"""Attention of every position to a coarser grid of keys, and attention with a bias on its scores."""
+"""Attention of every position to a coarser grid of keys."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from space.fused import fused
-
-
-@fused("attention")
-def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(E) + bias) v. q [B, H, L, E], k [B, H, M, E], v [B, H, M, F], bias [H, L, M]."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+from space.ops.attention import biased_attention
 
 
 class ReducedAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from space.fused import fused
+from space.ops.attention import biased_attention
 
 
 def fill_windows(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -53,12 +53,6 @@ def hidden_pairs(height: int, width: int, rows: int, columns: int, down: int = 0
     return hidden if (whole_height, whole_width, down, right) != (height, width, 0, 0) else None
 
 
-@fused("attention")
-def attention_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(E) + bias) v. q, k [B, H, n, E]; v [B, H, n, F]; bias [H, n, n] or less -> [B, H, n, F]."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-
-
 def attend_in_windows(
     qkv: Tensor, heads: int, rows: int, columns: int, bias: Tensor | None, hidden: Tensor | None = None
 ) -> Tensor:
@@ -75,6 +69,13 @@ def attend_in_windows(
         bias = scores.masked_fill(hidden[:, None], float("-inf")).expand(-1, heads, -1, -1).flatten(0, 1)
     elif bias is not None:
         bias = bias.repeat(windows, 1, 1)
-    y = attention_with_bias(q, k, v, bias)
+    y = biased_attention(q, k, v, bias)
     y = y.unflatten(1, (windows, heads)).transpose(2, 3).flatten(3)
     return from_windows(y, height, width, rows, columns)
+
+
+def offset_index(height: int, width: int) -> Tensor:
+    """|dy| width + |dx| of every pair of positions of a grid, row by row: [L, L]."""
+    row = torch.arange(height).repeat_interleave(width)
+    column = torch.arange(width).repeat(height)
+    return (row[:, None] - row).abs() * width + (column[:, None] - column).abs()

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, block
 from space.blocks.rules import must_be_odd, must_divide
 from space.errors import ShapeError
-from space.ops.biased_attention import offset_index
+from space.ops.attention import biased_attention
 from space.ops.folding import ConvNorm, folded_state
-from space.ops.windows import attention_with_bias, fill_windows, from_windows, hidden_pairs, to_windows
+from space.ops.windows import fill_windows, from_windows, hidden_pairs, offset_index, to_windows
 from space.shape import Shape
 
 
@@ -111,7 +111,7 @@ class CascadedGroupAttention(Block):
             scores = x.new_zeros(1, 1, 1) if bias is None else bias
             bias = scores.masked_fill(self.hidden, float("-inf"))
             q, k, v = (t.squeeze(1).unflatten(0, (-1, windows)) for t in (q, k, v))
-        y = attention_with_bias(q, k, v, bias)
+        y = biased_attention(q, k, v, bias)
         y = y.flatten(0, 1) if self.hidden is not None else y.squeeze(1)
         return y.transpose(1, 2).unflatten(2, (self.rows, self.columns))
 

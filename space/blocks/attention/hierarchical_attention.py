@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, block
 from space.blocks.rules import must_divide
 from space.errors import ShapeError
+from space.ops.attention import biased_attention
 from space.ops.channels import layer_scale, scaled
 from space.ops.continuous_position import CoordinateMap, grid_coordinates, log_offsets
-from space.ops.windows import attention_with_bias, from_windows, relative_index, to_windows
+from space.ops.windows import from_windows, relative_index, to_windows
 from space.shape import Shape
 
 
@@ -39,7 +40,7 @@ class PlacedAttention(nn.Module):
         bias = 16 * torch.sigmoid(self.offsets()[self.index]).permute(2, 0, 1)
         bias = F.pad(bias, (self.extra, 0, self.extra, 0))
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.out(attention_with_bias(q, k, v, bias).transpose(1, 2).flatten(2))
+        return self.out(biased_attention(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
 class PlacedLayer(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from space.block import Block, BlockOptions, block
 from space.errors import ShapeError
-from space.ops.biased_attention import biased_attention, offset_index
+from space.ops.attention import biased_attention
+from space.ops.windows import offset_index
 from space.shape import Shape
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from space.block import Block, BlockOptions, block
 from space.blocks.rules import must_be_odd, must_divide, must_have_grid
 from space.errors import ShapeError
+from space.ops.attention import biased_attention
 from space.ops.pooled_attention import HeadPool, decomposed_bias, offset_between, pooled_side
-from space.ops.windows import attention_with_bias
 from space.shape import Shape
 
 
@@ -97,7 +97,7 @@ class PoolingAttention(Block):
         down = None if self.row_table is None else self.row_table[self.row_offset]
         right = None if self.column_table is None else self.column_table[self.column_offset]
         bias = decomposed_bias(q, down, right, self.height, self.columns)
-        y = attention_with_bias(q, k, v, bias)
+        y = biased_attention(q, k, v, bias)
         if self.residual:
             y = y + q
         return self.out(y.transpose(1, 2).flatten(2))
