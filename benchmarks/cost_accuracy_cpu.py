@@ -31,13 +31,13 @@ SPACES = ("pocket-vision", "byte-lm", "recall")
 PRESETS = 10
 
 
-def unseen(count: int, profile: Profile) -> list:
-    """Candidates of the example spaces and presets that run in LONGEST_S, the same every time."""
+def unseen(count: int, profile: Profile, seed: int) -> list:
+    """Candidates of the example spaces and presets that run in LONGEST_S, the same for one seed."""
     root = Path(__file__).parents[1] / "examples"
     spaces = [load_space(root / f"{name}.yaml") for name in SPACES]
-    found = [spaces[i % len(spaces)].sample(70_000 + i) for i in range(count - PRESETS)]
+    found = [spaces[i % len(spaces)].sample(seed + i) for i in range(count - PRESETS)]
     names = [name for what, name, _ in shipped_files() if what == "preset"]
-    random.Random(0).shuffle(names)
+    random.Random(seed).shuffle(names)
     for name in names:
         architecture = load_space(name).only()
         if cost(architecture, [profile]).hardware[profile.name].latency_s <= LONGEST_S and len(found) < count:
@@ -51,12 +51,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--threads", choices=("one", "all"), default="one")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for one measurement")
+    parser.add_argument("--seed", type=int, default=70_000, help="of the architectures")
     args = parser.parse_args()
     everything = args.threads == "all"
     out = args.profile or f"this-machine-{args.threads}.yaml"
     profile = load_profile(out) if args.profile else calibrate_machine("x86-core", out, everything)
     torch.set_num_threads((os.cpu_count() or 1) if everything else 1)
-    chosen = unseen(args.count, profile)
+    chosen = unseen(args.count, profile, args.seed)
     costs = [cost(a, [profile]) for a in chosen]
     first = np.array([measure_architecture(a, not everything, args.seconds) for a in chosen])
     again = np.array([measure_architecture(a, not everything, args.seconds) for a in chosen])

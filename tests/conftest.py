@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -17,3 +22,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in ("slow", "browser")))
+
+
+@pytest.fixture
+def calls_at_most() -> Callable[[int], AbstractContextManager[None]]:
+    """A bound on work that no busy machine can break: the calls of functions inside the `with`, Python's and C's."""
+
+    @contextmanager
+    def bounded(limit: int) -> Iterator[None]:
+        made = 0
+
+        def count(_frame: FrameType, event: str, _arg: Any) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+        assert made <= limit, f"{made:,} calls of functions; expected {limit:,} at most"
+
+    return bounded

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_repetitions_that_share_options_agree() -> None:
         assert all(found == inner[0] for found in inner)
 
 
-def test_ranges_and_steps() -> None:
+def test_ranges_and_steps(calls_at_most: Callable[[int], AbstractContextManager[None]]) -> None:
     space = space_of(
         "sequence:\n  - patch_embed: {patch: 4, dim: {int: [8, 30], step: 8}}\n  - mlp: {ratio: {float: [0.5, 2]}}\n"
         "  - mlp: {ratio: {float: [0.01, 4], log: true}}\n  - classifier: {classes: {int: [2, 2]}}"
@@ -208,10 +209,8 @@ def test_ranges_and_steps() -> None:
         assert 0.5 <= picks[1] <= 2
         assert 0.01 <= picks[2] <= 4
         assert space.from_picks(dict(architecture.picks)) == architecture
-    began = time.process_time()
-    with pytest.raises(InputError, match="float range, which can't be enumerated"):
+    with calls_at_most(10_000), pytest.raises(InputError, match="float range, which can't be enumerated"):
         list(space.enumerate())
-    assert time.process_time() - began < 1
 
 
 def test_from_picks_takes_exactly_the_picks() -> None:
@@ -358,10 +357,11 @@ WRONG_VALUES = ["-99999999999999999999", "9" * 299, "null", "[]", "{}", "[[1]]",
     ["patch_embed: {patch: 4, dim: VALUE}", "VALUE", "patch_embed: VALUE", "choice: VALUE", "residual: VALUE",
      "repeat: {times: VALUE, block: mlp}", "sequence: VALUE"],
 )  # fmt: skip
-def test_odd_values_anywhere_are_short_space_errors(place: str, value: str) -> None:
-    began = time.process_time()
-    assert len(complaint(f"{IMAGE}architecture:\n  {place.replace('VALUE', value)}\n")) < 800
-    assert time.process_time() - began < 2.0
+def test_odd_values_anywhere_are_short_space_errors(
+    place: str, value: str, calls_at_most: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with calls_at_most(50_000):
+        assert len(complaint(f"{IMAGE}architecture:\n  {place.replace('VALUE', value)}\n")) < 800
 
 
 @pytest.mark.parametrize("section", ["name", "input", "task", "choices", "definitions", "objectives", "constraints",
@@ -386,27 +386,27 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_of_names_end_in_one_error(name: str) -> None:
+def test_bombs_of_names_end_in_one_error(
+    name: str, calls_at_most: Callable[[int], AbstractContextManager[None]]
+) -> None:
     text = BOMBS[name]
     last = text.rstrip().rsplit("\n", 1)[1].split(":")[0].strip()
-    began = time.process_time()
-    with pytest.raises(SpaceError) as caught:
+    with calls_at_most(1_000_000), pytest.raises(SpaceError) as caught:
         SearchSpace.from_text(
             f"{IMAGE}architecture: {{sequence: [{{patch_embed: {{patch: 4, dim: 8}}}}, ${last}]}}\n{text}"
         )
-    assert time.process_time() - began < 1.0
     assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize("times", ["1024", "{int: [1000, 1024]}"])
-def test_too_many_blocks_end_in_one_error(times: str) -> None:
-    began = time.process_time()
-    with pytest.raises(SpaceError, match="lower a `times`"):
+def test_too_many_blocks_end_in_one_error(
+    times: str, calls_at_most: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with calls_at_most(40_000_000), pytest.raises(SpaceError, match="lower a `times`"):
         space_of(
             "sequence:\n  - patch_embed: {patch: 4, dim: 8}\n"
             f"  - repeat: {{times: {times}, block: {{repeat: {{times: 1024, block: {{choice: [mlp, swiglu]}}}}}}}}"
         )
-    assert time.process_time() - began < 30.0
 
 
 def test_a_causal_net_offers_causal_blocks_only() -> None:

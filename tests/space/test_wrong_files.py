@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,10 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_message(path: Path) -> None:
-    began = time.process_time()
-    with pytest.raises(SpaceError) as caught:
-        SearchSpace.from_file(path, vocabulary())
-    assert time.process_time() - began < 2.0
+def test_message(path: Path, calls_at_most: Callable[[int], AbstractContextManager[None]]) -> None:
+    known = vocabulary()
+    with calls_at_most(1_000_000), pytest.raises(SpaceError) as caught:
+        SearchSpace.from_file(path, known)
     told = str(caught.value).replace(f"{FOLDER}/", "")
     assert told + "\n" == path.with_suffix(".expected").read_text(encoding="utf-8")
 
@@ -50,13 +50,11 @@ def test_several_mistakes_come_at_once_in_the_order_of_the_file() -> None:
     assert places == sorted(places)
 
 
-def test_a_flood_of_mistakes_is_cut() -> None:
+def test_a_flood_of_mistakes_is_cut(calls_at_most: Callable[[int], AbstractContextManager[None]]) -> None:
     text = "".join(f"key_{i}: 1\n" for i in range(5000))
-    began = time.process_time()
-    with pytest.raises(SpaceError, match="the first 100 mistakes") as caught:
+    with calls_at_most(500_000), pytest.raises(SpaceError, match="the first 100 mistakes") as caught:
         SearchSpace.from_text(text)
     assert len(caught.value.problems) == 100
-    assert time.process_time() - began < 1.0
 
 
 def test_what_the_rooms_above_know_is_only_checked_when_given() -> None:

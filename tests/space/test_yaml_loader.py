@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import given, settings
@@ -141,11 +142,9 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_end_quickly_in_one_error(name: str) -> None:
-    began = time.process_time()
-    with pytest.raises(SpaceError) as caught:
+def test_bombs_end_soon_in_one_error(name: str, calls_at_most: Callable[[int], AbstractContextManager[None]]) -> None:
+    with calls_at_most(1_000_000), pytest.raises(SpaceError) as caught:
         load_yaml(BOMBS[name])
-    assert time.process_time() - began < 1.0
     assert len(caught.value.problems) == 1
 
 
