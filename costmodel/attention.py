@@ -27,9 +27,10 @@ def plain_attention(
 ) -> Tensor:
     """softmax(scale q k^T + mask) v, as `F.scaled_dot_product_attention`; query [..., H, L, E], key [..., H', S, E].
 
-    Grouped heads share keys without copying them. The result lies in memory as the fused kernels leave it, position
-    before head, so that joining the heads again is a view.
+    Grouped heads share keys without copying them. The result lies in memory as the query does, as the fused kernels
+    leave it: where position comes before head, joining the heads again is a view, else a copy.
     """
+    as_query = query.dim() > 3 and query.stride(-3) < query.stride(-2) and query.shape[-1] == value.shape[-1]
     heads, length = (query.shape[-3] if query.dim() > 2 else 1), query.shape[-2]
     span = key.shape[-2]
     groups = heads // key.shape[-3] if enable_gqa and query.dim() > 2 else 1
@@ -54,7 +55,7 @@ def plain_attention(
     mixed = torch.matmul(weights.reshape(grouped_shape), value)
     if groups > 1:
         mixed = mixed.reshape(*mixed.shape[:-3], heads, length, mixed.shape[-1])
-    if mixed.dim() < 4:
+    if not as_query:
         return mixed
     return mixed.transpose(-3, -2).contiguous().transpose(-3, -2)
 

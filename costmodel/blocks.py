@@ -360,7 +360,12 @@ def _read(piece: Piece, boundary: Boundary, part: int, start: int) -> None:
 
 def _input(shape: Shape, layout: Layout) -> Tensor:
     dtype = torch.int64 if shape.layout == "tokens" else torch.float32
-    strides = [s or 1 for s in layout.stride]
+    strides = list(layout.stride)
+    # An axis of length 1 lies around those after it, as torch puts it; which products `linear` picks depends on that.
+    for i in reversed(range(len(strides))):
+        strides[i] = strides[i] or max(
+            (n * s for n, s in zip(layout.size[i + 1 :], strides[i + 1 :], strict=True)), default=1
+        )
     return torch.empty_strided(layout.size, strides, dtype=dtype, requires_grad=layout.wants_grad)
 
 
