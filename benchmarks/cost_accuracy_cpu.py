@@ -24,7 +24,7 @@ from costmodel import Profile, cost, load_profile
 from costmodel.calibration.judge import accuracy
 from nas.calibrating import calibrate_machine
 from nas.loading import load_space
-from nas.measuring_machine import LONGEST_S, measure_architecture
+from nas.measuring_machine import LONGEST_S, measure_architectures
 from space.shipped import shipped_files
 
 SPACES = ("pocket-vision", "byte-lm", "recall")
@@ -50,7 +50,8 @@ def main() -> None:
     parser.add_argument("--profile")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--threads", choices=("one", "all"), default="one")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for one measurement")
+    parser.add_argument("--rounds", type=int, default=10, help="of one measurement, each over all architectures")
+    parser.add_argument("--seconds", type=float, default=0.1, help="for an architecture in a round")
     parser.add_argument("--seed", type=int, default=70_000, help="of the architectures")
     args = parser.parse_args()
     everything = args.threads == "all"
@@ -59,8 +60,7 @@ def main() -> None:
     torch.set_num_threads((os.cpu_count() or 1) if everything else 1)
     chosen = unseen(args.count, profile, args.seed)
     costs = [cost(a, [profile]) for a in chosen]
-    first = np.array([measure_architecture(a, not everything, args.seconds) for a in chosen])
-    again = np.array([measure_architecture(a, not everything, args.seconds) for a in chosen])
+    first, again = (measure_architectures(chosen, not everything, args.rounds, args.seconds) for _ in range(2))
     measured = np.minimum(first, again)
     expected = np.array([c.hardware[profile.name].latency_s for c in costs])
     macs = np.array([max(c.macs, 1.0) for c in costs])

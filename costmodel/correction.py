@@ -64,10 +64,12 @@ class ClassModel(_Strict):
 
 
 class Scales(_Strict):
-    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every run adds."""
+    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every operator and
+    every run adds. `operator_s` is below zero where operators were timed with something of the stopwatch's own."""
 
     launches: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     run_s: float = Field(0.0, ge=0)
+    operator_s: float = 0.0
     classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
@@ -76,12 +78,17 @@ class Scales(_Strict):
 
 
 class Calibration(_Strict):
-    """What was learned from measurements on a device, and on which machine they were made."""
+    """What was learned from measurements on a device, and on which machine they were made.
+
+    A model in `operators` goes before that of the operator's class. Its key is `CLASS.NAME`, followed by ` in REGION`
+    or (any other region) ` inside` for operators of a region that this device runs one by one, the steps of a scan say.
+    """
 
     base: str
     source: str = Field(min_length=3)
     fingerprint: dict[str, str | int] = Field(default_factory=dict)
     classes: dict[str, ClassModel] = Field(default_factory=dict)
+    operators: dict[str, ClassModel] = Field(default_factory=dict)
     whole: Scales | None = None
 
 

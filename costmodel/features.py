@@ -23,6 +23,8 @@ GROUP_LIMIT = 32
 BLOCK_SINGLE_S, BLOCK_GROUPED_S = 2e-6, 5e-6
 """Time of a thread block with hardly any keys: general figures, corrected by the fit."""
 MAX_QUANTISATION = 4.0
+CACHE_LINE = 64.0
+"""Bytes: fewer make no difference."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ def _smooth(*times: Matrix, power: int = 4) -> Matrix:
 
 def _log(x: Matrix) -> Matrix:
     return np.log2(np.maximum(x, 1e-12).astype(np.float32))
+
+
+def _bytes(x: Matrix) -> Matrix:
+    return _log(x + CACHE_LINE)
 
 
 def _quantisation(waves: Matrix) -> Matrix:
@@ -133,19 +139,43 @@ def decode_features(shapes: Shapes, p: Physical) -> Features:
 
 
 def plain_features(shapes: Shapes, p: Physical) -> Features:
-    """Any class on any device: the sizes, the physical time, and what it is bound by."""
+    """Any class on any device: the physical time, what it is bound by, and how much more is read than written."""
     base = p.overhead + _smooth(p.compute, p.memory)
-    found = {"base": _log(base), "intensity": _log(np.maximum(p.compute, 1e-10) / np.maximum(p.memory, 1e-10))}
-    extent = 1
-    return _made(found, base, extent)
+    found = {
+        "base": _log(base),
+        "intensity": _log(np.maximum(p.compute, 1e-10) / np.maximum(p.memory, 1e-10)),
+        "shrinkage": _bytes(shapes.given + shapes.weights) - _bytes(shapes.made),
+        "apart": shapes.apart,
+    }
+    return _made(found, base, 1)
 
 
 def plain_product_features(shapes: Shapes, p: Physical) -> Features:
-    """Matrix products on a few wide cores: sizes, physical time."""
+    """Matrix products and attention on a few wide cores: sizes, physical time."""
     base = p.overhead + _smooth(p.compute, p.memory)
     found = {"m": _log(shapes.m), "n": _log(shapes.n), "k": _log(shapes.k), "batch": _log(shapes.batch)}
     extent = len(found)
-    return _made(found | {"base": _log(base)}, base, extent)
+    return _made(found | {"base": _log(base), "apart": shapes.apart}, base, extent)
+
+
+def plain_convolution_features(shapes: Shapes, p: Physical) -> Features:
+    """Convolutions on a few wide cores: as products, and the bytes that say which kernel runs and what it repacks."""
+    base = p.overhead + _smooth(p.compute, p.memory)
+    found = {"m": _log(shapes.m), "n": _log(shapes.n), "k": _log(shapes.k), "batch": _log(shapes.batch)}
+    extent = len(found)
+    # Torch's own kernel unfolds its input (a pointwise one has nothing to unfold), oneDNN's packs into blocks.
+    own = shapes.workspace[:, None] - np.stack([np.zeros_like(shapes.given), shapes.given], axis=1)
+    unfolded = 4 * shapes.m * shapes.k
+    packed = np.minimum(np.abs(own), np.abs(own - unfolded[:, None])).min(axis=1) >= 1
+    found |= {
+        "base": _log(base),
+        "packed": np.where(packed, 1.0, 0.0),
+        "workspace": _bytes(shapes.workspace),
+        "given": _bytes(shapes.given),
+        "weights": _bytes(shapes.weights),
+        "apart": shapes.apart,
+    }
+    return _made(found, base, extent)
 
 
 def features_of(kind: str, shapes: Shapes, physical: Physical, many_units: bool) -> Features:
@@ -156,7 +186,9 @@ def features_of(kind: str, shapes: Shapes, physical: Physical, many_units: bool)
         return prefill_features(shapes, physical)
     if many_units and kind == "attention_decode":
         return decode_features(shapes, physical)
-    if kind in ("matmul", "batched_matmul", "convolution"):
+    if kind in ("convolution", "depthwise_convolution"):
+        return plain_convolution_features(shapes, physical)
+    if kind in ("matmul", "batched_matmul", "attention_prefill", "attention_decode"):
         return plain_product_features(shapes, physical)
     return plain_features(shapes, physical)
 

@@ -45,8 +45,8 @@ def measured_growth(kind: str) -> dict[str, float | None]:
     if cls.slots:
         return {"length": None, "width": None}
     return {
-        "length": _exponent(cls, LENGTHS, lambda size: _shapes(size, 64)),
-        "width": _exponent(cls, WIDTHS, lambda size: [*_shapes(256, size)[2:], Shape("vector", size)]),
+        "length": _exponent(cls, LENGTHS, lambda size: shapes_of_size(size, 64)),
+        "width": _exponent(cls, WIDTHS, lambda size: [*shapes_of_size(256, size)[2:], Shape("vector", size)]),
     }
 
 
@@ -59,7 +59,7 @@ def growth_text(exponents: Mapping[str, float | None]) -> str:
     )
 
 
-def _shapes(positions: int, width: int) -> list[Shape]:
+def shapes_of_size(positions: int, width: int) -> list[Shape]:
     """One shape of every kind with so many positions; the two of tokens, which have no width, first."""
     side = math.isqrt(positions)
     frame = math.isqrt(positions // _FRAMES)
@@ -79,7 +79,7 @@ def _exponent(cls: type[Block], sizes: tuple[int, int], shapes_of: Any) -> float
     for shapes in zip(*map(shapes_of, sizes), strict=True):
         if shapes[0].layout not in cls.layouts:
             continue
-        for options in _options(cls, shapes):
+        for options in small_options(cls, shapes):
             small, large = (_work(cls.kind, json.dumps(options, sort_keys=True), shape) for shape in shapes)
             if small <= 0 or large <= 0:
                 return None
@@ -87,7 +87,7 @@ def _exponent(cls: type[Block], sizes: tuple[int, int], shapes_of: Any) -> float
     return None
 
 
-def _options(cls: type[Block], shapes: tuple[Shape, ...]) -> Iterator[dict[str, Any]]:
+def small_options(cls: type[Block], shapes: tuple[Shape, ...]) -> Iterator[dict[str, Any]]:
     """The first options that work on all shapes: the example's, or the required ones at a small value."""
     required = [name for name, field in cls.Options.model_fields.items() if field.is_required()]
     candidates = [dict(cls.example)] if cls.example else []

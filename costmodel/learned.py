@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.correction import ClassModel, evaluator, fade
+from costmodel.correction import Calibration, ClassModel, evaluator, fade
 from costmodel.features import Physical, features_of
 from costmodel.hardware import Profile
 from costmodel.rates import MANY_UNITS, Rates
 from costmodel.shapes import Shapes
-from costmodel.table import KIND, KINDS, C, Matrix, intern_name
+from costmodel.table import KIND, KINDS, C, Matrix, intern_name, operator_name
 
 SCAN_REGIONS = ("selective_scan", "scan")
+MANY_NAMES = 2.0**24
+"""More than operators and regions have names."""
 FEWEST_TO_SORT = 2048
 """From so many operators of a class on, equal ones are found first."""
 
@@ -42,10 +45,9 @@ def correct(
 ) -> None:
     """Put what the calibration learned of each class in place; far from its samples the profile's own estimate stays."""
     assert profile.calibration is not None
-    for name, model in profile.calibration.classes.items():
-        at = np.flatnonzero((kind == KIND[name]) & (compute + memory > 0))
-        if not len(at):
-            continue
+    if profile.calibration.operators:
+        memory = own_traffic(shapes, rates)
+    for name, model, at in _models(profile.calibration, kind, shapes, compute + memory > 0):
         launch = np.full(len(at), rates.overhead[KIND[name]])
         physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
         log_ratio, beyond, base = _learned(model, name, shapes.take(at), physical, rates.units >= MANY_UNITS)
@@ -60,6 +62,44 @@ def correct(
         f.low[at] = np.where(left > 0.99, np.clip(expected * np.exp(min(model.low, 0.0)), floor, None), floor)
         f.floor[at] = floor
         f.extrapolated[at] = beyond > 0
+
+
+def own_traffic(shapes: Shapes, rates: Rates) -> Matrix:
+    """Seconds that the operators' bytes take from the level that holds them, weights with the rest."""
+    moved = shapes.given + shapes.made + shapes.weights
+    levels = rates.activation_levels
+    place = np.minimum(np.searchsorted(rates.sizes[levels], moved), len(levels) - 1)
+    return moved / rates.bandwidths[levels[place]]
+
+
+def operator_keys(kind: str, name: str, inside: str) -> list[str]:
+    """Keys of `Calibration.operators` for an operator of this class and name, the narrowest first.
+
+    `inside` names the region that it runs in, one operator after the other; empty for none.
+    """
+    plain = f"{kind}.{name}"
+    return [f"{plain} in {inside}", f"{plain} inside"] if inside else [plain]
+
+
+def _models(
+    calibration: Calibration, kind: NDArray[np.int64], shapes: Shapes, works: NDArray[np.bool_]
+) -> Iterator[tuple[str, ClassModel, NDArray[np.int64]]]:
+    """The class, the model and the rows of each model that has some; of rows that do any work."""
+    if not calibration.operators:
+        for name, model in calibration.classes.items():
+            at = np.flatnonzero((kind == KIND[name]) & works)
+            if len(at):
+                yield name, model, at
+        return
+    # One number for each combination of class, name and region.
+    combined = (shapes.name * MANY_NAMES + shapes.inside) * len(KINDS) + kind
+    for code in np.unique(combined[works]):
+        at = np.flatnonzero((combined == code) & works)
+        of_class = KINDS[kind[at[0]]]
+        keys = operator_keys(of_class, operator_name(shapes.name[at[0]]), operator_name(shapes.inside[at[0]]))
+        known = [calibration.operators[key] for key in keys if key in calibration.operators]
+        if known or of_class in calibration.classes:
+            yield of_class, known[0] if known else calibration.classes[of_class], at
 
 
 def _learned(
@@ -103,7 +143,8 @@ def scale_whole(f: Fitted, profile: Profile, kind: NDArray[np.int64], overhead: 
         np.array([by_class.get(name, 1.0) for name in KINDS])[kind] for by_class in (scales.classes, scales.launches)
     )
     launch = np.minimum(overhead, f.expected)
-    expected = np.maximum(launch * starts + (f.expected - launch) * factor, f.floor)
+    scaled = launch * starts + (f.expected - launch) * factor + scales.operator_s
+    expected = np.maximum(scaled, f.floor)
     change = expected / np.maximum(f.expected, 1e-15)
     f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
     expected[0] += scales.run_s

@@ -18,6 +18,10 @@ class Shapes:
     """Columns over operators. Products: [m, k] x [k, n], `batch` times.
 
     Attention: m queries and n keys of width k, `batch` is inputs x query heads, `groups` inputs x key heads.
+    `given`, `made` and `weights` are the bytes of the operands (weights apart), of the result and of the weights;
+    `workspace` those that a CPU's kernel takes besides. `name` is the operator's code, `inside` that of the region
+    which it belongs to where that runs operator by operator, else 0. `apart` is 1 for one that was measured in a small
+    module, not in a network: fits see it, nothing that is priced has it.
     """
 
     m: Matrix
@@ -27,6 +31,13 @@ class Shapes:
     groups: Matrix
     itemsize: Matrix
     kv_itemsize: Matrix
+    given: Matrix
+    made: Matrix
+    weights: Matrix
+    workspace: Matrix
+    name: Matrix
+    inside: Matrix
+    apart: Matrix
 
     def take(self, rows: NDArray[np.int64]) -> Shapes:
         """These rows only."""
@@ -45,4 +56,21 @@ def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64]) ->
         elements = (m[at, C["bytes_read"]] - m[at, C["fixed_read"]]) / 4.0
         keys = (elements - batch[at] * rows[at] * inner[at]) / (2 * columns[at] * inner[at])
         groups[at] = np.clip(np.round(keys), 1.0, batch[at])
-    return Shapes(rows, columns, inner, batch, groups, itemsize, itemsize)
+    fixed_read, fixed_written = m[:, C["fixed_read"]], m[:, C["fixed_written"]]
+    weights = m[:, C["weight_bytes"]] * itemsize / 4.0
+    return Shapes(
+        m=rows,
+        n=columns,
+        k=inner,
+        batch=batch,
+        groups=groups,
+        itemsize=itemsize,
+        kv_itemsize=itemsize,
+        given=np.maximum((m[:, C["bytes_read"]] - fixed_read) * itemsize / 4.0 + fixed_read - weights, 0.0),
+        made=(m[:, C["bytes_written"]] - fixed_written) * itemsize / 4.0 + fixed_written,
+        weights=weights,
+        workspace=m[:, C["workspace"]],
+        name=m[:, C["name"]],
+        inside=np.where(m[:, C["is_summary"]] == 0, m[:, C["region_kind"]], 0.0),
+        apart=np.zeros(len(m)),
+    )

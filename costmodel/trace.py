@@ -472,6 +472,15 @@ def _look_up(func: Any) -> tuple[str, bool, Any]:
     return found
 
 
+def issues_row(func: Any, args: Any, out: Any) -> str:
+    """The name under which a recording writes this call down, empty for one that takes no time (a view, say)."""
+    name, free, _ = _look_up(func)
+    if not free and name in _FREE_WHEN_SHARED:
+        results, operands = tensors_in(out), tensors_in(args)
+        free = bool(results and operands) and results[0] is operands[0]
+    return "" if free else name
+
+
 def _unknown(results: list[Tensor]) -> Count:
     return Count("unknown", vector=float(sum(t.numel() for t in results)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,18 @@ def calibrate_file(measurements: str | Path, base: str | Path, out: str | Path) 
     return renamed.model_copy(update={"calibration": made})
 
 
-def calibrate_machine(base: str | Path, out: str | Path, all_threads: bool, seconds: float = 150.0) -> Profile:
-    """A profile of this machine's CPU, measured now. `seconds` bounds the time that measuring takes."""
+def calibrate_machine(
+    base: str | Path,
+    out: str | Path,
+    all_threads: bool,
+    seconds: float = 90.0,
+    spaces: Sequence[str | Path] = (),
+) -> Profile:
+    """A profile of this machine's CPU, measured now for some `seconds`, candidates of these spaces among the rest."""
     from nas.measuring_machine import measure_machine
 
     profile = load_profile(base)
-    return measure_machine(profile, _name(out, profile), all_threads, seconds)
+    return measure_machine(profile, _name(out, profile), all_threads, seconds, spaces)
 
 
 def _fit_runs(profile: Profile, runs: list[Run], path: Path, origin: str) -> Profile:

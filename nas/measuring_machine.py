@@ -1,27 +1,29 @@
-"""Measuring this machine's CPU: operators of every class, then a few whole networks."""
+"""Measuring this machine's CPU: operators where they run, in blocks and whole networks of every kind."""
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from costmodel import Profile, cost, trace_module
+from costmodel import Profile, cost, price, trace_module
 from costmodel.calibration.fingerprint import fingerprint
-from costmodel.calibration.fit import FEWEST_SAMPLES, fit_class
-from costmodel.calibration.measured import Measured
-from costmodel.calibration.stopwatch import least_seconds
-from costmodel.correction import Calibration
+from costmodel.calibration.fit import fit_operators
+from costmodel.calibration.judge import accuracy
+from costmodel.calibration.measured import Measured, join
+from costmodel.correction import Calibration, Scales
+from costmodel.growth import shapes_of_size, small_options
 from costmodel.shapes import shapes_of
-from costmodel.table import KIND, KINDS, C
-from nas.calibrating import Run, fit_to_runs
+from costmodel.table import KIND, KINDS, C, Matrix
 from nas.loading import load_space
+from space import Architecture, InputError, Shape, all_blocks
 
 SPACES = (
     "isotropic-vision",
@@ -35,80 +37,214 @@ SPACES = (
     "raw-audio",
     "video",
 )
-SEEDS = range(9000, 9010)
+SEEDS = range(9000, 9006)
+HELD_OUT = 5
+"""One of so many networks is left out of the fit and tells its error."""
 LONGEST_S = 0.25
-OPERATOR_SHARE = 0.3
-"""Share of the time for operators; the rest is for whole networks."""
+BLOCK_SIZES = 4
+POSITIONS, WIDTHS = (4, 16, 64, 144, 256, 1024), (16, 24, 32, 48, 64, 96, 128, 256)
+GROUP_OPERATORS = 25
+"""Operators of small modules that are run in one go: after so many others a network's next layer runs the same again."""
+FEWEST_ROUNDS = 4
+SLICE_S = 0.02
+"""Seconds that a network is run for in one round, in each of two ways."""
+GROUP_SLICE_S = 0.008
+WHOLE_GROUPS = 5
+"""One of so many groups of small modules is timed as a whole besides, as a network is."""
 
 
-def measure_machine(base: Profile, name: str, all_threads: bool, seconds: float) -> Profile:
-    """A profile of this CPU with `base`'s structure: launches, classes and factors measured now."""
+@dataclass
+class Network:
+    """Modules that run one after the other, timed as a whole and operator by operator."""
+
+    subjects: list[Any]
+    watch: Any
+
+    @property
+    def least(self) -> Matrix:
+        """Least seconds of each operator."""
+        return np.concatenate([s.least for s in self.subjects])
+
+
+def measure_machine(
+    base: Profile, name: str, all_threads: bool, seconds: float, spaces: Sequence[str | Path] = ()
+) -> Profile:
+    """A profile of this CPU with `base`'s structure: launches, peak, a model of every operator, and what a run adds.
+
+    Candidates of `spaces` are measured besides those of the shipped ones.
+    """
     threads = (os.cpu_count() or 1) if all_threads else 1
     with _threads(threads):
-        measured = measure_operators(base, not all_threads, seconds * OPERATOR_SHARE)
-        profile = _fitted(base, name, measured, threads)
-        runs = measure_networks(profile, not all_threads, seconds * (1 - OPERATOR_SHARE))
-    made = profile.calibration
-    assert made is not None
-    source = f"{made.source}, {len(runs)} whole networks"
-    return fit_to_runs(profile, runs, source, base.name)
+        small = [s for s in [*_probes(base), *_blocks(base)] if s.matches()]
+        networks = _networks(base, not all_threads, [*SPACES, *spaces])
+        if not networks:
+            raise InputError(
+                "no network of the shipped spaces runs operator by operator here; nothing to calibrate with"
+            )
+        groups = _measure(small, networks, seconds, not all_threads)
+    fitted = [n for i, n in enumerate(networks) if i % HELD_OUT or len(networks) < HELD_OUT]
+    held = [n for n in networks if n not in fitted]
+    measured = join([_measured(small, apart=True), _measured([s for n in fitted for s in n.subjects])])
+    profile = _fitted(base, name, measured, threads, len(networks))
+    return _with_runs(profile, [*groups, *fitted], held or fitted)
 
 
-def measure_operators(base: Profile, own_time: bool, seconds: float) -> Measured:
-    """Least times of the probes; those that are one operator on `base`."""
+def measure_architectures(
+    architectures: Sequence[Architecture], own_time: bool, rounds: int = 8, seconds: float = 0.1
+) -> Matrix:
+    """Least seconds of one inference of each as it's deployed, with random weights."""
     import torch
 
+    from costmodel.calibration.stopwatch import least_seconds
+
+    with torch.inference_mode():
+        return least_seconds([_runner(a) for a in architectures], own_time, rounds, seconds)
+
+
+def _runner(architecture: Architecture) -> Callable[[], Any]:
+
+    from space import build, deploy
+
+    module, shape = deploy(build(architecture)), architecture.input_shape
+    x = _input(shape)
+    return lambda: module(x)
+
+
+def _input(shape: Shape) -> Any:
+    import torch
+
+    return torch.zeros(shape.size(1), dtype=torch.int64) if shape.layout == "tokens" else torch.randn(shape.size(1))
+
+
+def _probes(base: Profile) -> Iterator[Any]:
+    from costmodel.calibration.in_place import Subject
     from costmodel.calibration.probes import probes
 
-    rows, times = [], []
-    chosen = probes()
-    for i, probe in enumerate(chosen):
+    for probe in probes():
         table = trace_module(probe.module, *probe.inputs)
-        found = table.matrix[table.select(base.kernels)]
-        if len(found) != 1:
-            continue
-        _progress(f"operator {i + 1} of {len(chosen)}")
-        rows.append(found)
-        module, inputs = probe.module, probe.inputs
-        with torch.inference_mode():
-            times.append(least_seconds(functools.partial(module, *inputs), own_time, seconds / len(chosen) * 0.8))
-    matrix = np.concatenate(rows)
-    kind = matrix[:, C["kind"]].astype(np.int64)
-    shapes = shapes_of(matrix, kind, matrix[:, C["dtype"]].astype(np.int64))
-    return Measured(matrix, shapes, np.array(times), kind)
+        yield Subject(probe.name, _called(probe.module, *probe.inputs), table.matrix[table.select(base.kernels)])
 
 
-def measure_networks(profile: Profile, own_time: bool, seconds: float) -> list[Run]:
-    """Least times of whole networks drawn from shipped spaces, as many as the time allows."""
-    runs: list[Run] = []
-    end = time.perf_counter() + seconds
-    each = seconds / (len(SEEDS) * len(SPACES)) * 0.6
+def _blocks(base: Profile) -> Iterator[Any]:
+    """Every block that holds no others, at a few sizes, the same each time."""
+    from costmodel.calibration.in_place import Subject
+    from space import deploy
+    from space.block import instantiate
+
+    rng = np.random.default_rng(0)
+    for kind, cls in all_blocks().items():
+        for _ in range(0 if cls.slots else BLOCK_SIZES):
+            shapes = shapes_of_size(int(rng.choice(POSITIONS)), int(rng.choice(WIDTHS)))
+            for shape in (s for s in shapes if s.layout in cls.layouts):
+                options = next(small_options(cls, (shape,)), None)
+                if options is None:
+                    continue
+                _progress(f"preparing {kind}")
+                module, x = deploy(instantiate({kind: options}, shape)), _input(shape)
+                table = trace_module(module, x)
+                yield Subject(kind, _called(module, x), table.matrix[table.select(base.kernels)])
+                break
+
+
+def _networks(base: Profile, own_time: bool, spaces: Sequence[str | Path]) -> list[Network]:
+    """Candidates of the spaces, priced as any other, whose table holds just the operators that run."""
+    from costmodel.calibration.in_place import Subject
+    from costmodel.calibration.stopwatch import Stopwatch
+
+    found = []
+    loaded = [load_space(name) for name in spaces]
     for seed in SEEDS:
-        for name in SPACES:
-            architecture = load_space(name).sample(seed)
-            expected = cost(architecture, [profile]).hardware[profile.name].latency_s
-            if expected > LONGEST_S or time.perf_counter() > end:
+        for space in loaded:
+            architecture = space.sample(seed)
+            told = cost(architecture, [base])
+            if told.hardware[base.name].latency_s > LONGEST_S:
                 continue
-            _progress(f"network {len(runs) + 1}: {name}")
-            taken = measure_architecture(architecture, own_time, each)
-            runs.append(Run(architecture, "inference", 1, None, None, taken))
-    return runs
+            _progress(f"preparing {space.name}")
+            run = _runner(architecture)
+            subject = Subject(space.name, run, told.table.matrix[told.hardware[base.name].priced.rows])
+            if subject.matches():
+                found.append(Network([subject], Stopwatch(run, own_time)))
+    return found
 
 
-def measure_architecture(architecture: Any, own_time: bool, budget_s: float) -> float:
-    """Least seconds of one inference of a built network with random weights."""
+def _called(module: Any, *inputs: Any) -> Callable[[], Any]:
+    return lambda: module(*inputs)
+
+
+def _measure(small: list[Any], networks: list[Network], seconds: float, own_time: bool) -> list[Network]:
+    """Rounds over everything for so many seconds; gives the groups of small modules that were timed as a whole."""
     import torch
 
-    from space import build
+    from costmodel.calibration.in_place import groups_of, measure_group
+    from costmodel.calibration.stopwatch import Stopwatch
 
-    module = build(architecture).eval()
-    shape = architecture.input_shape
-    with torch.inference_mode():
-        x = torch.zeros(shape.size(1), dtype=torch.int64) if shape.layout == "tokens" else torch.randn(shape.size(1))
-        return least_seconds(lambda: module(x), own_time, budget_s)
+    order = np.random.default_rng(0).permutation(len(small))
+    groups = groups_of([small[i] for i in order], GROUP_OPERATORS)
+    whole = [Network(g, Stopwatch(_in_turn([s.run for s in g]), own_time)) for g in groups[::WHOLE_GROUPS]]
+    end, done = time.perf_counter() + seconds, 0
+    while done < FEWEST_ROUNDS or time.perf_counter() < end:
+        _progress(f"round {done + 1}: {len(small)} blocks and operators, {len(networks)} networks")
+        for group in groups:
+            measure_group(group, GROUP_SLICE_S)
+        for network in networks:
+            measure_group(network.subjects, SLICE_S)
+        with torch.inference_mode():
+            for network in networks:
+                network.watch.read(SLICE_S)
+            for network in whole:
+                network.watch.read(GROUP_SLICE_S)
+        done += 1
+    return whole
 
 
-def _fitted(base: Profile, name: str, measured: Measured, threads: int) -> Profile:
+def _in_turn(actions: list[Callable[[], Any]]) -> Callable[[], Any]:
+    def run() -> None:
+        for action in actions:
+            action()
+
+    return run
+
+
+def _measured(subjects: list[Any], apart: bool = False) -> Measured:
+    """Every operator of these with its least time; `apart`: of small modules, which find less in the caches."""
+    matrix = np.concatenate([s.rows for s in subjects])
+    seconds = np.concatenate([s.least for s in subjects])
+    kind = matrix[:, C["kind"]].astype(np.int64)
+    shapes = shapes_of(matrix, kind, matrix[:, C["dtype"]].astype(np.int64))
+    shapes = replace(shapes, apart=np.full(len(matrix), float(apart)))
+    # Each row stands for itself here, also the steps of a region that runs operator by operator.
+    alone = matrix.copy()
+    alone[:, [C["region"], C["region_kind"], C["is_summary"]]] = 0.0
+    return Measured(alone, shapes, seconds, kind)
+
+
+def _with_runs(profile: Profile, fitted: list[Network], held: list[Network]) -> Profile:
+    """The profile with what a whole run takes besides its operators' own times, and its error on networks held out.
+
+    run = factor x sum of operators + operators x seconds + seconds, least squares of relative errors.
+    """
+    from scipy.optimize import lsq_linear
+
+    rows = np.array([[n.least.sum(), len(n.least), 1.0] for n in fitted])
+    seconds = np.array([n.watch.least for n in fitted])
+    bounds = ([0.5, -1e-6, 0.0], [2.0, 5e-6, 1e-3])
+    scale = np.array([1.0, 1e-6, 1e-5])
+    found = lsq_linear(rows * scale / seconds[:, None], np.ones(len(rows)), tuple(np.array(b) / scale for b in bounds))
+    factor, operator_s, run_s = (float(x) for x in found.x * scale)
+    everywhere = dict.fromkeys(KINDS, factor)
+    scales = Scales(launches=everywhere, classes=everywhere, operator_s=operator_s, run_s=run_s)
+    made = profile.calibration
+    assert made is not None
+    profile = profile.model_copy(update={"calibration": made.model_copy(update={"whole": scales})})
+    real = np.array([n.watch.least for n in held])
+    told = np.array([sum(float(price(s.rows, profile).expected.sum()) for s in n.subjects) for n in held])
+    residual = np.log(real / told)
+    low, high = float(min(np.quantile(residual, 0.1), 0.0)), float(max(np.quantile(residual, 0.9), 0.0))
+    judged = scales.model_copy(update={"n": len(held), "low": low, "high": high, "error": accuracy(real, told)})
+    return profile.model_copy(update={"calibration": made.model_copy(update={"whole": judged})})
+
+
+def _fitted(base: Profile, name: str, measured: Measured, threads: int, networks: int) -> Profile:
     """The base with measured launches and peak, and a model of every class."""
     told = f"measured by nas calibrate, {threads} thread{'s' if threads > 1 else ''}"
     launches = dict(base.overhead_s)
@@ -130,16 +266,13 @@ def _fitted(base: Profile, name: str, measured: Measured, threads: int) -> Profi
             "calibration": None,
         }
     )
-    classes = {}
-    for code in np.unique(measured.kind):
-        at = np.flatnonzero(measured.kind == code)
-        if len(at) >= FEWEST_SAMPLES:
-            classes[KINDS[code]] = fit_class(measured.take(at), KINDS[code], bare)
+    classes, operators = fit_operators(measured, bare)
     made = Calibration(
         base=base.name,
-        source=f"{told}: {len(measured)} operators",
+        source=f"{told}: {len(measured)} operators in place, {networks} whole networks",
         fingerprint=fingerprint(threads),
         classes=classes,
+        operators=operators,
     )
     return bare.model_copy(update={"calibration": made})
 

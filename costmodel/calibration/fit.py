@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import fields
 from typing import Literal
 
 import numpy as np
@@ -13,18 +14,24 @@ from costmodel.calibration.measured import Measured
 from costmodel.correction import ClassModel, Part
 from costmodel.features import Features, Physical, features_of
 from costmodel.hardware import Profile
+from costmodel.learned import operator_keys, own_traffic
 from costmodel.pricing import price
 from costmodel.rates import MANY_UNITS, rates_of
-from costmodel.table import KINDS, C, Matrix
+from costmodel.table import KINDS, C, Matrix, operator_name
 
 _READ, _WRITTEN = C["bytes_read"], C["bytes_written"]
 
 MOST_SAMPLES = 600
 """Samples kept of a class: pricing costs one exponential for each, a fit their cube."""
 FEWEST_SAMPLES = 4
+FEWEST_OF_OPERATOR = 8
+MOST_OF_OPERATOR, MOST_OF_CLASS = 250, 150
 MOST_FOR_BOTH = 450
 """Up to so many samples two kernels are averaged; beyond, the smooth one alone is as good and costs half."""
-KERNELS: tuple[Literal["rbf", "matern32"], ...] = ("rbf", "matern32")
+Kernel = Literal["rbf", "matern32"]
+KERNELS: tuple[Kernel, ...] = ("rbf", "matern32")
+ROUGH: tuple[Kernel, ...] = ("matern32",)
+"""For operators of a CPU, whose library changes kernels from size to size."""
 
 
 def fit_classes(measured: Measured, profile: Profile, seed: int = 0) -> dict[str, ClassModel]:
@@ -41,7 +48,63 @@ def fit_classes(measured: Measured, profile: Profile, seed: int = 0) -> dict[str
     return found
 
 
-def class_features(measured: Measured, kind: str, profile: Profile) -> tuple[Features, Matrix]:
+def fit_operators(measured: Measured, profile: Profile) -> tuple[dict[str, ClassModel], dict[str, ClassModel]]:
+    """Models of classes, and of each operator with at least FEWEST_OF_OPERATOR sizes, by the keys of a Calibration.
+
+    Operators measured at equal sizes count once, with the mean of their times; of many, MOST_OF_OPERATOR are kept that
+    lie far apart.
+    """
+    bare = profile.model_copy(update={"calibration": None})
+    measured = _distinct(measured)
+    groups: dict[str, list[int]] = {}
+    for i, code in enumerate(measured.kind):
+        name, region = operator_name(measured.shapes.name[i]), operator_name(measured.shapes.inside[i])
+        for key in operator_keys(KINDS[code], name, region):
+            groups.setdefault(key, []).append(i)
+    operators = {
+        key: fit_class(
+            _apart(measured.take(np.array(at)), bare, MOST_OF_OPERATOR), key.split(".")[0], bare, in_place=True
+        )
+        for key, at in groups.items()
+        if len(at) >= FEWEST_OF_OPERATOR
+    }
+    classes = {}
+    for code in np.unique(measured.kind):
+        at = np.flatnonzero(measured.kind == code)
+        if len(at) >= FEWEST_SAMPLES:
+            classes[KINDS[code]] = fit_class(
+                _apart(measured.take(at), bare, MOST_OF_CLASS), KINDS[code], bare, in_place=True
+            )
+    return classes, operators
+
+
+def _distinct(measured: Measured) -> Measured:
+    """Each operator at each size once, with the geometric mean of its times."""
+    columns = [getattr(measured.shapes, field.name) for field in fields(measured.shapes)]
+    amounts = measured.rows[:, [C[name] for name in ("macs_executed", "vector_flops", "transcendentals")]]
+    table = np.column_stack([measured.kind, *columns, amounts])
+    _, first, back = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    count = np.bincount(back.reshape(-1))
+    seconds = np.exp(np.bincount(back.reshape(-1), np.log(measured.seconds)) / count)
+    found = measured.take(first)
+    return Measured(found.rows, found.shapes, seconds, found.kind)
+
+
+def _apart(measured: Measured, profile: Profile, most: int) -> Measured:
+    """At most so many operators of one class, each next the one farthest from those chosen."""
+    if len(measured) <= most:
+        return measured
+    columns = class_features(measured, KINDS[measured.kind[0]], profile, in_place=True)[0].columns.astype(np.float64)
+    columns = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-6)
+    chosen = [int(np.argmin((columns**2).sum(axis=1)))]
+    distance = ((columns - columns[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < most:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((columns - columns[chosen[-1]]) ** 2).sum(axis=1))
+    return measured.take(np.sort(chosen))
+
+
+def class_features(measured: Measured, kind: str, profile: Profile, in_place: bool = False) -> tuple[Features, Matrix]:
     """Features of measured operators of one class as pricing will see them, and their bound at peak [s]."""
     rates = rates_of(profile)
     priced = price(measured.rows, profile, shapes=measured.shapes)
@@ -49,14 +112,17 @@ def class_features(measured: Measured, kind: str, profile: Profile) -> tuple[Fea
     main = rates.bandwidths[rates.activation_levels[-1]]
     moved = measured.rows[:, _READ] + measured.rows[:, _WRITTEN]
     memory = moved / main if many else priced.raw_memory
+    if in_place:
+        memory = own_traffic(measured.shapes, rates)
     launch = np.full(len(measured), rates.overhead[measured.kind[0]])
     physical = Physical(priced.raw_compute, memory, launch, rates.units, main)
     return features_of(kind, measured.shapes, physical, many), priced.low
 
 
-def fit_class(measured: Measured, kind: str, profile: Profile) -> ClassModel:
-    """The model of one class from its measured operators."""
-    found, bound = class_features(measured, kind, profile)
+def fit_class(measured: Measured, kind: str, profile: Profile, in_place: bool = False) -> ClassModel:
+    """The model of one class from its measured operators; `in_place`: of a CPU, inside networks."""
+    found, bound = class_features(measured, kind, profile, in_place)
+    kernels = ROUGH if in_place else KERNELS
     target = np.log(measured.seconds / found.base)
     columns = found.columns.astype(np.float64)
     spread = columns.std(axis=0)
@@ -65,7 +131,7 @@ def fit_class(measured: Measured, kind: str, profile: Profile) -> ClassModel:
     inputs = (columns[:, used] - centre) / scale
     mean = float(target.mean())
     parts, residuals = [], []
-    for kernel in KERNELS if len(inputs) <= MOST_FOR_BOTH else KERNELS[:1]:
+    for kernel in kernels if len(inputs) <= MOST_FOR_BOTH else kernels[:1]:
         lengths, amplitude, noise = _hyperparameters(inputs, target - mean, kernel)
         points = inputs / lengths
         gram = amplitude * _kernel(points, points, kernel) + noise * np.eye(len(points))

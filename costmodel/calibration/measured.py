@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.attention import causal_pairs
-from costmodel.shapes import Shapes
+from costmodel.shapes import Shapes, shapes_of
 from costmodel.table import COLUMNS, DTYPE, ITEMSIZE, KIND, C, Matrix
 from space.errors import InputError, did_you_mean
 
@@ -73,7 +73,7 @@ def product_rows(
     rows[:, C["bytes_written"]] = batch * out * m * n
     for name, column in (("m", m), ("n", n), ("k", k), ("batch", batch)):
         rows[:, C[name]] = column
-    return _fixed(rows), Shapes(m, n, k, batch, batch, size, size)
+    return _told(rows, batch, size, size)
 
 
 def attention_rows(
@@ -103,7 +103,14 @@ def attention_rows(
     both = batch * heads
     for name, column in (("m", queries), ("n", keys), ("k", width), ("batch", both)):
         rows[:, C[name]] = column
-    return _fixed(rows), Shapes(queries, keys, width, both, batch * kv_heads, size, kv_size)
+    return _told(rows, batch * kv_heads, size, kv_size)
+
+
+def _told(rows: Matrix, groups: Matrix, itemsize: Matrix, kv_itemsize: Matrix) -> tuple[Matrix, Shapes]:
+    """Rows with their shapes, of which these are known, not read off the bytes."""
+    rows = _fixed(rows)
+    found = shapes_of(rows, rows[:, C["kind"]].astype(np.int64), rows[:, C["dtype"]].astype(np.int64))
+    return rows, replace(found, groups=groups, itemsize=itemsize, kv_itemsize=kv_itemsize)
 
 
 def _fixed(rows: Matrix) -> Matrix:
@@ -190,7 +197,7 @@ def operators_of(rows: list[dict[str, str]], path: Path, kind: str = "") -> Meas
 
 def join(parts: Sequence[Measured]) -> Measured:
     """Several measurements as one."""
-    names = ("m", "n", "k", "batch", "groups", "itemsize", "kv_itemsize")
+    names = [field.name for field in fields(Shapes)]
     return Measured(
         np.concatenate([p.rows for p in parts]),
         Shapes(*(np.concatenate([getattr(p.shapes, name) for p in parts]) for name in names)),

@@ -1,4 +1,4 @@
-"""The operators that `nas calibrate` runs: a spread of sizes of each class, each one operator of the table."""
+"""Single operators that `nas calibrate` runs: a spread of sizes of each class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+MOST_MACS = 1e8
+"""Of a convolution: larger ones come with the networks."""
 
 
 class _Call(nn.Module):
@@ -34,7 +37,7 @@ class Probe:
 
 
 def probes(seed: int = 0) -> list[Probe]:
-    """Some 110 operators. Sizes are a Latin hypercube in powers of two, the same for every run of a seed."""
+    """Some 200 operators. Sizes are a Latin hypercube in powers of two, the same for every run of a seed."""
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -56,13 +59,24 @@ def _all(rng: np.random.Generator) -> Iterator[tuple[str, Callable[..., Any], tu
         yield "linear", functional.linear, (r(m, k),), (r(n, k), r(n))
     for b, m, k, n in _sizes(rng, 8, (1, 6), (2, 8), (3, 7), (2, 8)):
         yield "bmm", torch.bmm, (r(b, m, k), r(b, k, n)), ()
-    for c, o, s in _sizes(rng, 8, (2, 8), (3, 8), (1.6, 5)):
-        yield "conv3", lambda x, w: functional.conv2d(x, w, padding=1), (r(1, c, s, s),), (r(o, c, 3, 3),)
-    for c, o, s in _sizes(rng, 6, (3, 9), (3, 9), (1, 5.5)):
-        yield "conv1", functional.conv2d, (r(1, c, s, s),), (r(o, c, 1, 1),)
-    for c, s in _sizes(rng, 6, (4, 9), (2, 5.5)):
-        yield "depthwise", _depthwise(c), (r(1, c, s, s),), (r(c, 1, 3, 3),)
-    for c, length in _sizes(rng, 6, (4, 9), (4, 11)):
+    for c, o, s, k, step in _sizes(rng, 40, (0, 8), (3, 8), (1, 6), (0, 2.4), (0, 1)):
+        if c * o * (k * s / step) ** 2 < MOST_MACS:
+            yield "conv", _convolution(k, step), (r(1, c, s, s),), (r(o, c, k, k), r(o))
+    for c, o, s in _sizes(rng, 12, (3, 9), (3, 9), (1, 5.5)):
+        yield "conv1", _convolution(1, 1), (r(1, c, s, s),), (r(o, c, 1, 1), r(o))
+    for c, o, s, k in _sizes(rng, 20, (0, 4), (4, 9), (1, 4), (1, 4)):
+        yield (
+            "patch",
+            lambda x, w, b: functional.conv2d(x, w, b, stride=w.shape[-1]),
+            (r(1, c, s * k, s * k),),
+            (
+                r(o, c, k, k),
+                r(o),
+            ),
+        )
+    for c, s, k, step in _sizes(rng, 36, (3, 9), (1, 6), (1.4, 2.9), (0, 1)):
+        yield "depthwise", _convolution(k, step, c), (r(1, c, s, s),), (r(c, 1, k, k), r(c))
+    for c, length in _sizes(rng, 12, (4, 9), (4, 11)):
         yield "depthwise1", _depthwise1(c), (r(1, c, length),), (r(c, 1, 4),)
     for h, length, e in _sizes(rng, 8, (0, 4), (3, 10), (3, 6.5)):
         yield "attention", functional.scaled_dot_product_attention, (r(1, h, length, e),) * 3, ()
@@ -94,8 +108,8 @@ def _all(rng: np.random.Generator) -> Iterator[tuple[str, Callable[..., Any], tu
         yield "rfft", torch.fft.rfft, (r(rows, width),), ()
 
 
-def _depthwise(channels: int) -> Callable[..., Any]:
-    return lambda x, w: functional.conv2d(x, w, padding=1, groups=channels)
+def _convolution(kernel: int, stride: int, groups: int = 1) -> Callable[..., Any]:
+    return lambda x, w, b: functional.conv2d(x, w, b, stride=stride, padding=kernel // 2, groups=groups)
 
 
 def _depthwise1(channels: int) -> Callable[..., Any]:

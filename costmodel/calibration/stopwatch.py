@@ -1,30 +1,51 @@
-"""Times that other work on the machine disturbs little: minimum of many, CPU time of the thread where that is one."""
+"""Times that other work on the machine disturbs little: the least of many, spread over time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from costmodel.table import Matrix
+
 TARGET_S = 2e-3
+"""Shorter calls are repeated inside one reading until it takes so long."""
 
 
-def least_seconds(action: Callable[[], Any], own_time: bool, budget_s: float = 0.25, fewest: int = 3) -> float:
-    """Least time of a call. `own_time` reads the CPU time of this thread, else the wall clock.
+class Stopwatch:
+    """The least time of a call. `own_time` reads the CPU time of this thread, else the wall clock."""
 
-    Short calls are repeated inside one reading until it takes TARGET_S; readings go on for `budget_s`.
+    def __init__(self, action: Callable[[], Any], own_time: bool) -> None:
+        self.action = action
+        self.clock = time.thread_time if own_time else time.perf_counter
+        self.least = float("inf")
+        action()
+        began = self.clock()
+        action()
+        self.inner = max(1, min(10_000, int(TARGET_S / max(self.clock() - began, 1e-7))))
+
+    def read(self, seconds: float) -> None:
+        """Take readings for so many seconds, at least one."""
+        end = time.perf_counter() + seconds
+        while True:
+            began = self.clock()
+            for _ in range(self.inner):
+                self.action()
+            self.least = min(self.least, (self.clock() - began) / self.inner)
+            if time.perf_counter() >= end:
+                return
+
+
+def least_seconds(actions: Sequence[Callable[[], Any]], own_time: bool, rounds: int, seconds: float) -> Matrix:
+    """Least time of each action: in every round each is read for `seconds`, in turn.
+
+    A busy neighbour slows a machine for seconds at a time; rounds make such a spell cost every action a little, not one
+    of them everything.
     """
-    clock = time.thread_time if own_time else time.perf_counter
-    action()
-    began = clock()
-    action()
-    once = max(clock() - began, 1e-7)
-    inner = max(1, min(10_000, int(TARGET_S / once)))
-    best, readings, end = float("inf"), 0, time.perf_counter() + budget_s
-    while readings < fewest or time.perf_counter() < end:
-        began = clock()
-        for _ in range(inner):
-            action()
-        best = min(best, (clock() - began) / inner)
-        readings += 1
-    return best
+    watches = [Stopwatch(action, own_time) for action in actions]
+    for _ in range(rounds):
+        for watch in watches:
+            watch.read(seconds)
+    return np.array([watch.least for watch in watches])

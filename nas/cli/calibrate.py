@@ -14,7 +14,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", choices=("one", "all"), default="one", help="measure with one thread or with all (default one)"
     )
-    parser.add_argument("--seconds", type=float, default=150.0, help="time that measuring may take (default 150)")
+    parser.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="SPACE",
+        help="measure candidates of this space too, which then are told best (may be repeated)",
+    )
+    parser.add_argument("--seconds", type=float, default=90.0, help="time that measuring may take (default 90)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         profile = calibrate_file(args.measurements, args.hardware, out)
     else:
         out = args.out or f"this-machine-{args.threads}.yaml"
-        profile = calibrate_machine(args.hardware or "x86-core", out, args.threads == "all", args.seconds)
+        profile = calibrate_machine(args.hardware or "x86-core", out, args.threads == "all", args.seconds, args.space)
     write_profile(profile, out)
     made = profile.calibration
     assert made is not None
