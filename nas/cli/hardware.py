@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     print_table(["number", "value", "source"], [(n["path"], n["value"], n["source"]) for n in told["numbers"]])
     calibration = load_profile(args.name).calibration
     if calibration is not None:
-        from nas.calibrating import stale
+        from nas.expiry import stale
 
         say(stale(load_profile(args.name)))
         say(f"calibrated on {calibration.base}: {calibration.source}; classes {', '.join(calibration.classes)}")
