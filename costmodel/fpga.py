@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costmodel.sourced import DtypeName, Positive, Strict
 from space import InputError
+
+if TYPE_CHECKING:
+    from costmodel.hardware import Profile
 
 DERIVED = (
     "units",
@@ -128,7 +131,7 @@ def fpga_profile(
     bram_bytes: float = 4e6,
     ddr_bytes_per_s: float = 19.2e9,
     name: str = "fpga",
-) -> Any:
+) -> Profile:
     """A dataflow design in fixed point, as hls4ml makes them: weights in BRAM, non-linearities in look-up tables.
 
     One product a slice and cycle, of up to 18 bits; otherwise what `derived` makes of the budget. Raises InputError.
