@@ -7,6 +7,7 @@ A multiply-accumulate is one multiplication and one addition; in a product with 
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ class Operations:
     transcendentals: float
 
 
-def operations(table: OperatorTable, kernels: list[str] | None = None) -> Operations:
+def operations(table: OperatorTable, kernels: Collection[str] | None = None) -> Operations:
     """What a table executes; each fused region counts once (`kernels` as in `OperatorTable.select`)."""
     m = table.matrix[selected_rows(table.matrix, kernels)]
     multiply, add, shift = split(m, m[:, C["macs_executed"]], m[:, C["vector_flops"]])

@@ -6,11 +6,12 @@ import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from costmodel.correction import Calibration
-from costmodel.table import DTYPES, KINDS
+from costmodel.fpga import DERIVED, FpgaBudget, contradiction, derived
+from costmodel.sourced import DtypeName, KindName, Positive, Share, Sourced, Strict
 from space.errors import InputError, NameUnknown, Problem, SpaceError, did_you_mean
 from space.yaml_loader import Mark, YamlNode, load_yaml_file
 
@@ -19,43 +20,7 @@ MOST_OVER_PARTS = 1.6
 FOLDER = Path(__file__).parent / "profiles"
 
 
-def _known(what: str, names: tuple[str, ...]) -> Any:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"unknown {what} {value!r}{did_you_mean(value, names)}; known: {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-DtypeName = Annotated[str, _known("element type", DTYPES)]
-KindName = Annotated[str, _known("operator class", ("default", *KINDS))]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Sourced(_Strict):
-    """A number that isn't negative, and where it comes from (`assumption: ...` where nobody has published it)."""
-
-    value: float = Field(ge=0)
-    source: str = Field(min_length=3)
-
-
-class Positive(Sourced):
-    """A number above zero with its source."""
-
-    value: float = Field(gt=0)
-
-
-class Share(Sourced):
-    """A share of a peak, above 0 and at most 1, with its source."""
-
-    value: float = Field(gt=0, le=1)
-
-
-class MemoryLevel(_Strict):
+class MemoryLevel(Strict):
     """One level of memory, nearest the arithmetic first."""
 
     name: str
@@ -64,7 +29,7 @@ class MemoryLevel(_Strict):
     energy_per_byte_j: Sourced
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """What a network must fit into: `memory_bytes` in all, or on a microcontroller SRAM and flash apart."""
 
     memory_bytes: Positive | None = None
@@ -72,7 +37,7 @@ class Limits(_Strict):
     flash_bytes: Positive | None = None
 
 
-class Link(_Strict):
+class Link(Strict):
     """A connection to an equal device."""
 
     name: str
@@ -80,7 +45,7 @@ class Link(_Strict):
     latency_s: Sourced
 
 
-class OperationEnergies(_Strict):
+class OperationEnergies(Strict):
     """Joules of one multiplication, addition and shift by element type."""
 
     multiply: dict[DtypeName, Sourced]
@@ -105,7 +70,17 @@ class OperationEnergies(_Strict):
         }
 
 
-class Profile(_Strict):
+def _with_sources(told: Any) -> Any:
+    if isinstance(told, list) and all(isinstance(kind, str) for kind in told):
+        return dict.fromkeys(told, "assumption: as the profile's author says")
+    return told
+
+
+Kernels = Annotated[dict[str, str], BeforeValidator(_with_sources)]
+"""Kind of fused region -> the public kernel that runs it; a list of kinds is taken too."""
+
+
+class Profile(Strict):
     """One device. Rates are dense peaks in operations a second (a multiply-accumulate is two)."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -132,11 +107,12 @@ class Profile(_Strict):
     )
     static_power_w: Sourced
     board_power_w: Positive | None = Field(None, description="power limit: work that needs more runs slower")
-    kernels: list[str] = Field(default_factory=list, description="fused regions that run as one kernel")
+    kernels: Kernels = Field(default_factory=dict, description="fused regions that run as one kernel, and whose")
     pointwise_fusion: bool = False
     deployment_dtype: DtypeName = Field("float32", description="precision unless the user asks for another")
     limits: Limits
     links: list[Link] = Field(default_factory=list)
+    fpga: FpgaBudget | None = Field(None, description="DSPs, clock, BRAM and DDR, from which the rates above follow")
     calibration: Calibration | None = Field(
         None, description="what measurements on this device taught (`nas calibrate`)"
     )
@@ -146,6 +122,25 @@ class Profile(_Strict):
         from costmodel.energy import arithmetic_energy
 
         return arithmetic_energy(self, rows, macs, vector, special, element, per_flop)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        """What an FPGA's budget gives, where the file doesn't state it; what it states must agree."""
+        if not isinstance(data, dict) or data.get("fpga") is None:
+            return data
+        try:
+            wanted = derived(FpgaBudget.model_validate(data["fpga"]))
+        except ValidationError:
+            return data  # the field's own check tells what is wrong with it
+        if found := contradiction(data, wanted):
+            path, stated, value = found
+            raise PydanticCustomError(
+                "against_budget",
+                "{stated} contradicts the section `fpga`, which gives {value}: leave this number out, or correct one",
+                {"stated": f"{stated:.6g}", "value": f"{value:.6g}", "path": path},
+            )
+        return wanted | data
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:
@@ -219,8 +214,10 @@ def read_profile(path: Path) -> Profile:
     try:
         return Profile.model_validate(root.plain())
     except ValidationError as error:
-        problems = [_problem(root, found) for found in error.errors()]
-        raise SpaceError(problems) from None
+        found = error.errors()
+        if any(one["loc"][:1] == ("fpga",) for one in found):  # then what follows from it is missing too
+            found = [one for one in found if one["type"] != "missing" or one["loc"][0] not in DERIVED]
+        raise SpaceError([_problem(root, one) for one in found]) from None
 
 
 def _problem(root: YamlNode, error: Any) -> Problem:
@@ -242,7 +239,7 @@ def _told(mark: Mark, path: str, error: Any, node: YamlNode) -> Problem:
     name = str(error["loc"][-1]) if error["loc"] else ""
     kind = error["type"]
     if kind == "extra_forbidden":
-        holders = (Profile, MemoryLevel, Limits, Link, OperationEnergies, Sourced)
+        holders = (Profile, MemoryLevel, Limits, Link, OperationEnergies, FpgaBudget, Sourced)
         fields = next((h.model_fields for h in holders if len(error["loc"]) == 1), None)
         known = list(fields) if fields else sorted({f for h in holders[1:] for f in h.model_fields})
         message = f"unknown key {name!r}{did_you_mean(name, known)}"

@@ -6,7 +6,7 @@ the outermost composite.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from costmodel.table import C, Matrix, OperatorTable, selected_rows
 _MEMORY = [C[f"{which}_{what}"] for what in ("allocated", "freed", "lingering") for which in ("bytes", "fixed")]
 
 
-def checkpointed(table: OperatorTable, segment: Segment, kernels: Sequence[str] | None = None) -> OperatorTable:
+def checkpointed(table: OperatorTable, segment: Segment, kernels: Collection[str] | None = None) -> OperatorTable:
     """The training table of a segment (`costmodel.record.complete`) with its outer blocks checkpointed.
 
     What a block saved is freed at its end, and a copy of its forward rows stands before its backward rows. How much is

@@ -76,7 +76,7 @@ def _rates_of(identity: _Identity) -> Rates:
         byte_energy=np.array([level.energy_per_byte_j.value for level in p.memory]),
         weight_level=weight_level,
         activation_levels=np.array([i for i in range(len(names)) if i != weight_level]),
-        units=p.units.value if p.units and p.kind != "cpu" else 1.0,
+        units=p.units.value if p.units and p.kind == "gpu" else 1.0,
         power=max(p.board_power_w.value - p.static_power_w.value, 0.0) if p.board_power_w else 0.0,
     )
 

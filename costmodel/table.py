@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ class OperatorTable:
             raise AttributeError(name)
         return self.matrix[:, C[name]]
 
-    def select(self, kernels: Sequence[str] | None = None) -> NDArray[np.bool_]:
+    def select(self, kernels: Collection[str] | None = None) -> NDArray[np.bool_]:
         """Mask of the rows that run where the fused regions named in `kernels` (None: every one) are one kernel."""
         return selected_rows(self.matrix, kernels)
 
@@ -158,7 +158,7 @@ class OperatorTable:
         return OperatorTable(np.concatenate([self.matrix, after]), [*self.blocks, *other.blocks])
 
 
-def selected_rows(matrix: Matrix, kernels: Sequence[str] | None = None) -> NDArray[np.bool_]:
+def selected_rows(matrix: Matrix, kernels: Collection[str] | None = None) -> NDArray[np.bool_]:
     """Mask of the rows of a matrix that run where the regions named in `kernels` (None: all) are one kernel each."""
     region = matrix[:, C["region"]]
     summary = matrix[:, C["is_summary"]] > 0
@@ -172,7 +172,7 @@ def selected_rows(matrix: Matrix, kernels: Sequence[str] | None = None) -> NDArr
 
 def peak_activation_bytes(
     table: OperatorTable,
-    kernels: Sequence[str] | None = None,
+    kernels: Collection[str] | None = None,
     itemsize: float = 4.0,
     eager: bool = False,
     workspace: bool = False,

@@ -21,6 +21,7 @@ from costmodel.correction import Calibration
 from costmodel.hardware import check_dtype
 from costmodel.record import PHASES
 from costmodel.table import KINDS
+from nas.expiry import stale
 from nas.loading import load_space
 from space import Architecture, InputError
 
@@ -70,17 +71,6 @@ def validate(hardware: str | Path | Profile, measurements: str | Path) -> dict[s
             "extrapolated": float(priced.extrapolated[at].mean()),
         }
     return {"hardware": profile.name, "classes": classes}
-
-
-def stale(profile: Profile) -> str:
-    """Why a calibration made on this machine no longer holds; empty where it does, or was made from a file."""
-    made = profile.calibration.fingerprint if profile.calibration else {}
-    if not made:
-        return ""
-    from costmodel.calibration.fingerprint import changed
-
-    told = changed(made)
-    return f"{profile.name}: its calibration has expired ({'; '.join(told)}); run `nas calibrate` again" if told else ""
 
 
 def _bare(measured: files.Measured, profile: Profile) -> np.ndarray:

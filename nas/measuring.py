@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from costmodel import cost
+from costmodel import Precision, cost
 from space import Architecture, Constraint, InputError, Measure, Objective, SearchSpace, all_blocks
 
 UNITS = {"latency": "s", "energy": "J", "peak_memory": "B", "weight_bytes": "B", "state_bytes": "B"}
@@ -37,9 +37,9 @@ def needs_training(objectives: Sequence[Objective], constraints: Sequence[Constr
 
 
 def measure_costs(
-    architecture: Architecture, measures: Iterable[Measure], dtype: str | None = None
+    architecture: Architecture, measures: Iterable[Measure], precision: Precision | str | None = None
 ) -> dict[Measure, Measured]:
-    """Every cost and count asked for, in a precision (None: the device's own).
+    """Every cost and count asked for, in a precision (None: the device's own; a text as `Precision.parse` reads it).
 
     Raises InputError where one doesn't exist (decode of a net that can't).
     """
@@ -53,16 +53,17 @@ def measure_costs(
             situations.setdefault((measure.phase, measure.batch, measure.length), []).append(measure)
     for (phase, batch, length), wanted in situations.items():
         hardware = sorted({m.hardware for m in wanted if m.hardware})
-        told = cost(architecture, hardware, phase=phase, batch=batch, length=length, dtype=dtype).to_json()
+        told = cost(architecture, hardware, phase=phase, batch=batch, length=length, precision=precision).to_json()
         for measure in wanted:
             found[measure] = _read(measure, told)
     return {measure: found[measure] for measure in asked}
 
 
-def fits(architecture: Architecture, measure: Measure, dtype: str | None = None) -> bool:
+def fits(architecture: Architecture, measure: Measure, precision: Precision | str | None = None) -> bool:
     """False where an architecture is too large for the device that a measure names."""
     assert measure.hardware is not None
-    told = cost(architecture, measure.hardware, measure.phase, measure.batch, measure.length, dtype)
+    asked = (measure.phase, measure.batch, measure.length)
+    told = cost(architecture, measure.hardware, *asked, precision=precision)
     return told.hardware[measure.hardware].fits is not False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from costmodel import PHASES, load_profile
+from costmodel import PHASES, Precision, load_profile
 from nas.front import on_front
 from nas.loading import default_store, open_store
 from nas.measuring import fits, measure_costs
@@ -25,6 +25,7 @@ class Situation:
     batch: int | None = None
     length: int | None = None
     precision: str | None = None
+    """One element type, or one by role, as `costmodel.Precision.parse` reads it."""
 
     def of(self, measure: Measure, hardware: str | None) -> Measure:
         """A cost in this situation, on another device where it's one of a device."""
@@ -65,6 +66,7 @@ def reprice(
     if situation.phase is not None and situation.phase not in PHASES:
         near = did_you_mean(situation.phase, PHASES)
         raise InputError(f"unknown phase {situation.phase!r}{near}; known: {', '.join(PHASES)}")
+    precision = Precision.parse(situation.precision) if situation.precision is not None else None
     for name in hardware:
         load_profile(name)
     with open_store(store or default_store()) as opened:
@@ -77,7 +79,7 @@ def reprice(
     names: list[str | None] = [*hardware] or [None]
     return {
         "study": record.name,
-        "hardware": {name or "own": _on(name, asked, trials, own, situation) for name in names},
+        "hardware": {name or "own": _on(name, asked, trials, own, situation, precision) for name in names},
     }
 
 
@@ -87,6 +89,7 @@ def _on(
     trials: Sequence[ResumeTrial],
     own: set[int],
     situation: Situation,
+    precision: Precision | None,
 ) -> dict[str, Any]:
     objectives = [_Objective(name, direction, _measure(name, hardware, situation)) for name, direction in asked]
     if hardware is not None and not any(o.measure and o.measure.hardware for o in objectives):
@@ -99,8 +102,8 @@ def _on(
     for trial in trials:
         architecture = Architecture.from_document(json.loads(trial.document), trial.picks)
         try:
-            costs = measure_costs(architecture, measures, situation.precision)
-            within = all(fits(architecture, m, situation.precision) for m in measures if m.hardware)
+            costs = measure_costs(architecture, measures, precision)
+            within = all(fits(architecture, m, precision) for m in measures if m.hardware)
         except InputError as error:
             unpriced[str(trial.number)] = str(error)
             continue

@@ -59,13 +59,18 @@ def whole_numbers(text: str) -> list[int]:
     return [positive(part.strip()) for part in text.split(",")]
 
 
-def add_memory(parser: argparse.ArgumentParser) -> None:
-    """`--precision --lengths --padding --checkpoint --patches --tiles --plan`."""
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision`, one element type or one by role."""
     parser.add_argument(
         "--precision",
         metavar="P",
         help="element type of everything (int8), or by role: weights=int4,activations=float16,kv=int8",
     )
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """`--precision --lengths --padding --checkpoint --patches --tiles --plan`."""
+    add_precision(parser)
     parser.add_argument("--lengths", type=whole_numbers, metavar="L,L,...", help="a batch of sequences so long")
     parser.add_argument(
         "--padding", choices=("packed", "max"), default="packed", help="of --lengths: none (default), or to the longest"

@@ -19,8 +19,11 @@ def run(args: argparse.Namespace) -> int:
     """Check a file; print the size of the space, the share that meets the constraints, and the range of the costs."""
     from nas.checking import check
     from nas.cli.output import print_json, print_table, say
+    from nas.expiry import hardware_of, tell_expired
+    from nas.loading import load_space
     from nas.units import measured
 
+    tell_expired(hardware_of(load_space(args.space)))
     told = check(args.space, args.samples)
     if args.json:
         print_json(told)

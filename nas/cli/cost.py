@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
 
     from costmodel import PlanOptions, cost, view
     from nas.cli.output import print_json, print_table, say
+    from nas.expiry import tell_expired
     from nas.loading import load_architecture
     from nas.units import measured, quantity
     from space import InputError, SearchSpace
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
         tiles=args.tiles,
         plan=PlanOptions() if args.plan else None,
     )
+    tell_expired(args.hardware)
     if args.view and not args.json:
         raise InputError("--view prints data for a plot: add --json")
     if args.json:

@@ -40,9 +40,12 @@ def run(args: argparse.Namespace) -> None:
         return
     say(f"{told['name']}: {told['title']}")
     print_table(["number", "value", "source"], [(n["path"], n["value"], n["source"]) for n in told["numbers"]])
+    if told["kernel_sources"]:
+        say()
+        print_table(["runs as one kernel", "whose"], list(told["kernel_sources"].items()))
     calibration = load_profile(args.name).calibration
     if calibration is not None:
-        from nas.calibrating import stale
+        from nas.expiry import stale
 
         say(stale(load_profile(args.name)))
         say(f"calibrated on {calibration.base}: {calibration.source}; classes {', '.join(calibration.classes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nas.cli.arguments import add_store, positive
+from nas.cli.arguments import add_precision, add_store, positive
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=positive, metavar="B", help="inputs at a time")
     parser.add_argument("--length", type=positive, metavar="L", help="sequence length; in decode, the context's")
-    parser.add_argument("--precision", metavar="TYPE", help="precision of weights and activations (float16, int8, ...)")
+    add_precision(parser)
     add_store(parser)
 
 

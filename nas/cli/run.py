@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.cli.export import print_export
     from nas.cli.output import print_json, say
     from nas.cli.pareto import print_front
+    from nas.expiry import hardware_of, tell_expired
     from nas.exporting import export_trial
     from nas.loading import default_store, load_space
     from nas.progress import RunProgress
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from nas.study import objectives_of
 
     space = load_space(args.space)
+    tell_expired([*hardware_of(space), *args.hardware])
     address = args.store or default_store()
     options = {
         key: getattr(args, key)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from costmodel import cost, load_profile
-from nas.calibrating import calibrate_file, stale, validate, write_profile
+from nas.calibrating import calibrate_file, validate, write_profile
 from nas.cli import main
+from nas.expiry import stale
 from nas.loading import load_space
 from space.errors import InputError
 

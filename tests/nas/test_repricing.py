@@ -50,17 +50,24 @@ def brute_force(study: nas.Study, told: dict[str, Any], device: str, **situation
 
 
 @pytest.mark.parametrize(
-    "situation", [{}, {"batch": 8}, {"phase": "training", "batch": 4}, {"precision": "float16"}], ids=str
+    "situation",
+    [
+        {},
+        {"batch": 8},
+        {"phase": "training", "batch": 4},
+        {"precision": "float16"},
+        {"precision": "weights=int8,activations=float16"},
+    ],
+    ids=str,
 )
 def test_the_front_on_another_device_is_that_of_trials_priced_alone(study: Any, situation: dict[str, Any]) -> None:
     made = study("{accuracy: max, latency@stm32f746: min}")
     told = reprice("tiny", ["h100-sxm", "x86-core"], made.address, Situation(**situation))
     assert list(told["hardware"]) == ["h100-sxm", "x86-core"]
-    asked = {"dtype" if key == "precision" else key: value for key, value in situation.items()}
     own = {row["trial"] for row in made.front()}
     for device, found in told["hardware"].items():
         now = sorted(row["trial"] for row in found["front"])
-        assert now == brute_force(made, found, device, **asked)
+        assert now == brute_force(made, found, device, **situation)
         assert (set(found["entered"]), set(found["left"])) == (set(now) - own, own - set(now))
         assert all(name.startswith(("accuracy", f"latency@{device}")) for name in found["objectives"])
         assert found["front"][0]["values"]["accuracy"] == max(row["values"]["accuracy"] for row in found["front"])
@@ -92,6 +99,11 @@ def test_the_command_line(study: Any, capsys: pytest.CaptureFixture[str]) -> Non
         (["reprice", "tiny", "--store", made.address, "--hardware", "h200"], "unknown hardware"),
         (["reprice", "tiny", "--store", made.address, "--phase", "decode"], "needs an input of tokens"),
         (["reprice", "none", "--store", made.address, "--batch", "2"], "none"),
+        (
+            ["reprice", "tiny", "--store", made.address, "--precision", "weight=int8"],
+            "unknown role 'weight' (did you mean 'weights'?); known: weights, activations, kv, group",
+        ),
+        (["reprice", "tiny", "--store", made.address, "--precision", "float61"], "unknown precision 'float61'"),
     ):
         assert main(wrong) == 2
         assert reason in capsys.readouterr().err
@@ -105,6 +117,20 @@ def test_trials_too_large_for_a_device_are_not_on_its_front(study: Any, monkeypa
     found = reprice("tiny", ["stm32f746"], made.address)["hardware"]["stm32f746"]
     assert found["unfit"] == [best["trial"]]
     assert best["trial"] in found["left"]
+
+
+def test_narrower_weights_alone_change_the_costs(study: Any) -> None:
+    made = study("{accuracy: max, latency@x86-core: min, peak_memory@x86-core: min}")
+    wide, narrow = (
+        reprice("tiny", ["x86-core"], made.address, Situation(precision=asked))["hardware"]["x86-core"]
+        for asked in ("float32", "weights=int4,activations=float32")
+    )
+    memory = [
+        {row["trial"]: row["values"]["peak_memory@x86-core"] for row in found["front"]} for found in (wide, narrow)
+    ]
+    shared = set(memory[0]) & set(memory[1])
+    assert shared
+    assert all(memory[1][trial] < memory[0][trial] for trial in shared)
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path, study: Any) -> None:
