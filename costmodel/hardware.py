@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -182,28 +183,35 @@ class Profile(Strict):
 
 
 def hardware_names() -> list[str]:
-    """Names of the profiles that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    """Names of the profiles that ship, and of the user's own (`own_folder`)."""
+    return sorted({path.stem for folder in (FOLDER, own_folder()) for path in folder.glob("*.yaml")})
+
+
+def own_folder() -> Path:
+    """Where the user's own profiles lie: `hardware` here, or what BLOCKWRIGHT_HARDWARE says."""
+    return Path(os.environ.get("BLOCKWRIGHT_HARDWARE", "hardware"))
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile that ships under this name, or the one in a file (`./mine.yaml`).
+    """The profile that ships under this name, the user's own of it, or the one in a file (`./mine.yaml`).
 
     Raises NameUnknown with the nearest name, SpaceError with file, line and reason of every mistake in a file.
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")) or "/" in text:
-        path = Path(text)
-        return read_profile(path)
-    return _shipped(text)
+        return read_profile(Path(text))
+    shipped, own = FOLDER / f"{text}.yaml", own_folder() / f"{text}.yaml"
+    if text not in hardware_names():
+        raise NameUnknown("hardware", text, hardware_names())
+    if shipped.exists() and own.exists():
+        raise InputError(f"{own}: a profile called {text} ships already; give yours another name")
+    path = own if own.exists() else shipped
+    return _read_once(path, path.stat().st_mtime_ns)
 
 
-@functools.cache
-def _shipped(name: str) -> Profile:
-    known = hardware_names()
-    if name not in known:
-        raise NameUnknown("hardware", name, known)
-    return read_profile(FOLDER / f"{name}.yaml")
+@functools.lru_cache(maxsize=256)
+def _read_once(path: Path, changed_ns: int) -> Profile:
+    return read_profile(path)
 
 
 def read_profile(path: Path) -> Profile:

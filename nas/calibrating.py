@@ -214,6 +214,7 @@ def write_profile(profile: Profile, out: str | Path) -> None:
     data = profile.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=None)
     path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas calibrate`."""
     parser.add_argument("--measurements", metavar="FILE", help="fit to this file instead of measuring this machine")
     parser.add_argument("--hardware", metavar="BASE", help="profile to start from (default x86-core: this machine)")
-    parser.add_argument("--out", metavar="PROFILE.yaml", help="where the profile goes (default NAME.yaml here)")
+    parser.add_argument("--out", metavar="PROFILE.yaml", help="where the profile goes (default hardware/NAME.yaml)")
     parser.add_argument("--device", choices=("cpu",), default="cpu", help="what to measure (default cpu)")
     parser.add_argument(
         "--threads", choices=("one", "all"), default="one", help="measure with one thread or with all (default one)"
@@ -26,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit a profile, write it, and print its held-out error."""
+    from costmodel.hardware import own_folder
     from nas.calibrating import calibrate_file, calibrate_machine, write_profile
     from nas.cli.output import print_json, print_table, say
     from space import InputError
@@ -33,10 +35,10 @@ def run(args: argparse.Namespace) -> None:
     if args.measurements:
         if not args.hardware:
             raise InputError("`--measurements` needs `--hardware BASE`, the profile that is fitted (`nas hardware`)")
-        out = args.out or "calibrated.yaml"
+        out = args.out or str(own_folder() / f"{Path(args.measurements).stem}.yaml")
         profile = calibrate_file(args.measurements, args.hardware, out)
     else:
-        out = args.out or f"this-machine-{args.threads}.yaml"
+        out = args.out or str(own_folder() / f"this-machine-{args.threads}.yaml")
         profile = calibrate_machine(args.hardware or "x86-core", out, args.threads == "all", args.seconds, args.space)
     write_profile(profile, out)
     made = profile.calibration
@@ -59,3 +61,5 @@ def run(args: argparse.Namespace) -> None:
         for name, e in errors.items()
     ]
     print_table(["class", "measured", "held-out MAPE", "within 10 %", "tau"], rows)
+    if Path(out).parent == own_folder():
+        say(f"\nSpaces and --hardware know it by its name: latency@{profile.name}")

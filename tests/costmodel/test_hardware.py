@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from costmodel import describe_profile, hardware_names, load_profile
 from costmodel.hardware import FOLDER
-from space.errors import NameUnknown, SpaceError
+from space.errors import InputError, NameUnknown, SpaceError
 
 TEXT = (FOLDER / "h100-sxm.yaml").read_text()
 FLOAT64 = (
@@ -129,3 +130,18 @@ def test_not_a_profile_at_all(tmp_path: Path) -> None:
         load_profile(path)
     with pytest.raises(SpaceError, match="no such file"):
         load_profile(tmp_path / "other.yaml")
+
+
+def test_the_user_s_own_profiles_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOCKWRIGHT_HARDWARE", str(tmp_path))
+    text = (FOLDER / "x86-core.yaml").read_text(encoding="utf-8")
+    own = tmp_path / "mine.yaml"
+    own.write_text(text.replace("name: x86-core", "name: mine"), encoding="utf-8")
+    assert "mine" in hardware_names()
+    assert load_profile("mine").name == "mine"
+    own.write_text(text.replace("name: x86-core", "name: mine").replace("title: ", "title: New ", 1), encoding="utf-8")
+    os.utime(own, ns=(1, 1))
+    assert load_profile("mine").title.startswith("New ")
+    (tmp_path / "t4.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="a profile called t4 ships already; give yours another name"):
+        load_profile("t4")
