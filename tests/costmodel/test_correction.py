@@ -106,6 +106,18 @@ def test_products_keep_so_many_samples_and_no_more() -> None:
     assert made.error["mape"] < 0.05
 
 
+@pytest.mark.parametrize("count", [4, 9])
+def test_a_few_samples_or_one_again_and_again_are_no_trouble(count: int) -> None:
+    base, one, other = load_profile("h100-sxm"), products(1), products(50, seed=1)
+    for samples in (products(count), one.take(np.zeros(count, dtype=np.int64))):
+        made = Calibration(base="h100-sxm", source="made up", classes=fit_classes(samples, base))
+        profile = base.model_copy(update={"calibration": made})
+        again = price(samples.rows, profile, shapes=samples.shapes).expected
+        assert again == pytest.approx(samples.seconds, rel=0.1)
+        far = price(other.rows, profile, shapes=other.shapes).expected
+        assert np.abs(np.log(far / other.seconds)).mean() < 0.5
+
+
 @pytest.mark.parametrize(
     ("law", "message"),
     [
