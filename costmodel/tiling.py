@@ -48,8 +48,8 @@ TERMS: dict[str, tuple[float, float, float]] = {
 }
 """Term -> centre, spread of its logarithm among devices, and among element types of one device. Launches are in those of
 the profile, start and reduction in seconds, arithmetic a share of the peak, small_tiles what halving both sides costs,
-the others rates in those of the main memory. assumption: round figures between what NVIDIA's guide and data sheets
-state for A100 and H100, and wide enough for others; 100 rows outweigh them."""
+the others rates in those of the main memory. assumption: round figures, chosen with fits to measured A100 and H100 products
+in sight and wide enough for other devices; 100 rows outweigh them (docs/cost-model.md says by how much)."""
 
 
 @dataclass(frozen=True)
