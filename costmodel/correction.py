@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from costmodel.features import Features
+from costmodel.features import Features, product_columns
 from costmodel.table import Matrix
+from costmodel.tiling import ANY, TERMS, Law, Tiled, tiled
 
-BLOCK = 256
-"""Operators evaluated at a time, so that the kernel matrix stays in the cache."""
+KERNEL_BLOCK = 32768
+"""Kernel values made at a time, so that they stay in the cache."""
+BLOCK = 4096
+"""Operators whose features are made at a time."""
 FADE_OCTAVES = 3.0
 """Octaves beyond the samples after which half of a correction is left."""
 
@@ -25,7 +28,7 @@ class Part(_Strict):
     """One Gaussian process. `samples` holds a line of text for each sample: its features, centred and divided by
     `length`, then its weight."""
 
-    kernel: Literal["rbf", "matern32"]
+    kernel: Literal["rbf", "matern32", "rational"]
     length: list[Annotated[float, Field(gt=0)]]
     samples: list[str] = Field(min_length=1)
 
@@ -36,7 +39,8 @@ class ClassModel(_Strict):
     `bounds` is the range of the sizes among the samples, in powers of two. `low` and `high` are the quantiles (10 %,
     90 %) of log(measured / expected) where each sample was predicted without itself; `error` is how far off those
     predictions were. `floor` is the least share of the bound at peak that was measured: below 1 where a benchmark
-    moved fewer bytes than counted (keys that stayed in a cache between its repeats).
+    moved fewer bytes than counted (keys that stayed in a cache between its repeats). `law`, for products on many units,
+    holds the terms of costmodel/tiling.py by bytes an element: what they give stands in the place of the base.
     """
 
     features: list[str]
@@ -48,6 +52,7 @@ class ClassModel(_Strict):
     floor: float = Field(1.0, gt=0, le=1)
     error: dict[str, float | None]
     parts: list[Part] = Field(min_length=1)
+    law: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _sizes(self) -> ClassModel:
@@ -60,6 +65,8 @@ class ClassModel(_Strict):
             raise ValueError("the quantile `high` lies below `low`")
         for part in self.parts:
             parse_samples(part.samples, width)
+        if self.law:
+            _check_law(self.law)
         return self
 
 
@@ -92,6 +99,16 @@ class Calibration(_Strict):
     whole: Scales | None = None
 
 
+def _check_law(law: dict[str, dict[str, float]]) -> None:
+    if ANY not in law:
+        raise ValueError(f"law needs an entry `{ANY}`, for element sizes that weren't measured")
+    for size, terms in law.items():
+        if size != ANY and size not in ("0.5", "1", "2", "4", "8", "16"):
+            raise ValueError(f"law.{size}: expected `{ANY}` or bytes an element")
+        if set(terms) != set(TERMS):
+            raise ValueError(f"law.{size} needs the terms {', '.join(TERMS)}")
+
+
 def parse_samples(lines: list[str], width: int) -> np.ndarray:
     """[samples, width + 1] of float32. Raises ValueError for a line that isn't so many numbers."""
     rows = []
@@ -109,31 +126,46 @@ def parse_samples(lines: list[str], width: int) -> np.ndarray:
 
 
 class _Process:
-    """A Part as arrays."""
+    """A Part as arrays. Inputs [features, rows] become [features + 2, rows], so that one matrix product with `points`
+    gives half of each squared distance."""
 
     def __init__(self, part: Part, centre: np.ndarray) -> None:
         table = parse_samples(part.samples, len(part.length))
-        self.is_smooth = part.kernel == "rbf"
-        self.points, self.weights = np.ascontiguousarray(table[:, :-1].T), table[:, -1].copy()
-        self.squares = (self.points**2).sum(axis=0)
-        self.centre, self.length = centre, np.array(part.length, dtype=np.float32)
+        self.kernel = part.kernel
+        points, self.weights = table[:, :-1], table[:, -1].copy()
+        ones, half = np.ones((len(points), 1), dtype=np.float32), (points**2).sum(axis=1, keepdims=True) / 2
+        self.points = np.hstack([-points, ones, half])
+        self.scale = 1 / np.array(part.length, dtype=np.float32)[:, None]
+        self.shift = centre[:, None] * self.scale
+        self.rows = max(KERNEL_BLOCK // len(points) // 16 * 16, 16)
 
     def mean(self, x: np.ndarray) -> np.ndarray:
-        z = (x - self.centre) / self.length
-        distance = (-2 * z) @ self.points
-        distance += self.squares
-        distance += (z**2).sum(axis=1)[:, None]
-        np.maximum(distance, 0, out=distance)
-        if self.is_smooth:
-            distance *= -0.5
-            np.exp(distance, out=distance)
-            return distance @ self.weights
-        distance *= 3
-        np.sqrt(distance, out=distance)
-        near = np.exp(-distance)
-        distance += 1
-        near *= distance
-        return near @ self.weights
+        """Posterior mean of `x` [features, rows]."""
+        inputs = np.empty((len(x) + 2, x.shape[1]), dtype=np.float32)
+        z = inputs[:-2]
+        np.multiply(x, self.scale, out=z)
+        z -= self.shift
+        inputs[-2] = (z * z).sum(axis=0) / 2 + (self.kernel == "rational")
+        inputs[-1] = 1
+        out = np.empty(x.shape[1], dtype=np.float32)
+        for at in range(0, len(out), self.rows):
+            out[at : at + self.rows] = self.weights @ self._kernel(self.points @ inputs[:, at : at + self.rows])
+        return out
+
+    def _kernel(self, half: np.ndarray) -> np.ndarray:
+        """Kernel values in the place of halves of squared distances (for `rational` of those plus one)."""
+        if self.kernel == "rational":
+            return np.reciprocal(half, out=half)
+        if self.kernel == "rbf":
+            np.negative(half, out=half)
+            return np.exp(half, out=half)
+        np.maximum(half, 0, out=half)
+        half *= 6
+        np.sqrt(half, out=half)
+        near = np.exp(-half)
+        half += 1
+        near *= half
+        return near
 
 
 class Evaluator:
@@ -144,19 +176,35 @@ class Evaluator:
         centre = np.array(model.centre, dtype=np.float32)
         self.parts = [_Process(part, centre) for part in model.parts]
         self.bounds = {model.features.index(name): ends for name, ends in model.bounds.items()}
+        self.law = Law(model.law) if model.law else None
 
     def ratio(self, found: Features) -> tuple[Matrix, Matrix]:
         """log(time / base) of each row, and by how many octaves it lies beyond the samples."""
-        order = [found.names.index(name) for name in self.model.features]
-        columns = found.columns if order == list(range(found.columns.shape[1])) else found.columns[:, order]
-        out = np.empty(len(columns))
-        beyond = np.zeros(len(columns))
-        for at in range(0, len(columns), BLOCK):
-            x = columns[at : at + BLOCK]
-            out[at : at + BLOCK] = sum(part.mean(x) for part in self.parts)
-        for i, (low, high) in self.bounds.items():
-            beyond += np.maximum(np.maximum(low - columns[:, i], columns[:, i] - high), 0)
-        return self.model.mean + out / len(self.parts), beyond
+        out, beyond = np.empty(len(found.base)), np.zeros(len(found.base))
+        for at in range(0, len(out), BLOCK):
+            part = slice(at, at + BLOCK)
+            x, known = self._inputs(found, part)
+            out[part] = sum(process.mean(x) for process in self.parts) / len(self.parts) + known
+            for i, (low, high) in self.bounds.items():
+                beyond[part] += np.maximum(np.maximum(low - x[i], x[i] - high), 0)
+        return self.model.mean + out, beyond
+
+    def _inputs(self, found: Features, part: slice) -> tuple[np.ndarray, np.ndarray | float]:
+        """Features [features, rows] of some rows, and log(what stands in the place of the base / base)."""
+        names, work = self.model.features, found.work
+        if work is None:
+            return found.columns[part].T[[found.names.index(name) for name in names]], 0.0
+        columns = work.columns(part, np.float32)
+        base = found.base[part].astype(np.float32)
+        if self.law is None:
+            told = Tiled(base, columns[5], columns[6], np.ones_like(base))
+        else:
+            told = tiled(columns, work, self.law.terms(columns[4]))
+        made = product_columns(columns, work, told)
+        x = np.empty((len(names), len(base)), dtype=np.float32)
+        for row, name in zip(x, names, strict=True):
+            row[:] = made[name]
+        return x, np.log(told.seconds / base)
 
 
 def fade(beyond: Matrix) -> Matrix:

@@ -3,6 +3,7 @@
 Each class has a physical base time (launch + smooth maximum of arithmetic and traffic) and features in powers of two.
 Measured / base is what a calibration learns; the features say what could move it: sizes, tiles and waves (how full
 the last round of blocks on the compute units is), padding to the tile, and for decoding which of two kernels runs.
+Matrix products on many units have a law of their own in the place of that base (costmodel/tiling.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from costmodel.shapes import Shapes
 from costmodel.table import Matrix
+from costmodel.tiling import ROUNDING, Tiled, Work, smooth_pair
 
 TILES = ((128, 128), (64, 64), (128, 256))
 """Output tiles of public matrix kernels (CUTLASS' defaults for 4-byte to 1-byte elements)."""
@@ -25,6 +27,8 @@ BLOCK_SINGLE_S, BLOCK_GROUPED_S = 2e-6, 5e-6
 MAX_QUANTISATION = 4.0
 CACHE_LINE = 64.0
 """Bytes: fewer make no difference."""
+SIZES = ("m", "n", "k", "batch", "itemsize")
+"""Features of products that are plain sizes, in the order of the columns of their work."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ class Physical:
 @dataclass(frozen=True)
 class Features:
     """`columns` [rows, features] in float32 with their `names`; `base` in seconds; `extent`, how many of the first
-    columns are plain sizes, whose range bounds what a calibration knows."""
+    columns are plain sizes, whose range bounds what a calibration knows. Products on many units have no columns but
+    `work`, from which they are made a block at a time (`product_columns`)."""
 
     names: tuple[str, ...]
     columns: np.ndarray
     base: Matrix
     extent: int
+    work: Work | None = None
 
 
 def _smooth(*times: Matrix, power: int = 4) -> Matrix:
@@ -69,19 +75,29 @@ def _quantisation(waves: Matrix) -> Matrix:
 
 
 def product_features(shapes: Shapes, p: Physical) -> Features:
-    """Matrix products on devices that spread tiles over many units."""
-    m, n, k, batch = shapes.m, shapes.n, shapes.k, shapes.batch
-    base = p.overhead + _smooth(p.compute, p.memory)
-    found = {"m": _log(m), "n": _log(n), "k": _log(k), "batch": _log(batch), "itemsize": _log(shapes.itemsize)}
-    extent = len(found)
-    found |= {"base": _log(base), "intensity": _log(p.compute / np.maximum(p.memory, 1e-15))}
-    for rows, columns in TILES:
-        waves = np.ceil(m / rows) * np.ceil(n / columns) * batch / p.units
-        found[f"waves_{rows}x{columns}"] = _log(waves)
-        found[f"quantisation_{rows}x{columns}"] = _quantisation(waves)
-    found["row_padding"] = _log(np.ceil(m / 64) * 64 / m)
-    found["column_padding"] = _log(np.ceil(n / 128) * 128 / n)
-    return _made(found, base, extent)
+    """Matrix products on devices that spread tiles over many units: `work`, from which `product_columns` makes their
+    features, and the plain physical time."""
+    work = Work(shapes, p.compute, p.memory, p.overhead, p.units, p.bytes_per_s)
+    base = p.overhead + smooth_pair(p.compute.astype(np.float32), p.memory.astype(np.float32))
+    return Features((), np.zeros((len(base), 0), dtype=np.float32), base, len(SIZES), work)
+
+
+def product_columns(columns: tuple[np.ndarray, ...], work: Work, told: Tiled) -> dict[str, np.ndarray]:
+    """Features of products with these `columns` of their work, `told` by the law of tiles (or in its place the plain
+    base and what bounds it)."""
+    found = dict(zip(SIZES, columns, strict=False))
+    m, n, batch = found["m"], found["n"], found["batch"]
+    found |= {"base": told.seconds, "intensity": told.kernel / np.maximum(told.memory, 1e-15)}
+    waves = {"": told.rounds}
+    for r, c in TILES:
+        waves[f"_{r}x{c}"] = np.ceil(m * (1 / r)) * np.ceil(n * (1 / c)) * batch * (1 / work.units)
+    for name, rounds in waves.items():
+        found[f"waves{name}"], found[f"quantisation{name}"] = rounds, np.ceil(rounds - ROUNDING) / rounds
+    found |= {"row_padding": np.ceil(m * (1 / 64)) * 64 / m, "column_padding": np.ceil(n * (1 / 128)) * 128 / n}
+    found = {name: np.log2(np.maximum(column, 1e-12)) for name, column in found.items()}
+    for name in waves:
+        found[f"quantisation{name}"] = np.minimum(np.maximum(found[f"quantisation{name}"], 0), MAX_QUANTISATION)
+    return found
 
 
 def prefill_features(shapes: Shapes, p: Physical) -> Features:

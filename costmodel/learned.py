@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,13 @@ from costmodel.table import KIND, KINDS, C, Matrix, intern_name, operator_name
 SCAN_REGIONS = ("selective_scan", "scan")
 MANY_NAMES = 2.0**24
 """More than operators and regions have names."""
+PRODUCT_SIZES = ("m", "n", "k", "batch", "groups", "itemsize", "kv_itemsize")
+OPERATOR_SIZES = (*PRODUCT_SIZES, "given", "made", "weights", "workspace")
+"""What features read of Shapes, on devices of many units and of a few cores."""
 FEWEST_TO_SORT = 2048
 """From so many operators of a class on, equal ones are found first."""
+MOSTLY_DIFFERENT = 0.9
+"""Unless so large a share of a sample differs: then sorting costs more than it saves."""
 
 
 @dataclass
@@ -109,10 +114,15 @@ def _learned(
     if len(physical.compute) < FEWEST_TO_SORT:
         found = features_of(name, shapes, physical, many_units)
         return *evaluator(model).ratio(found), found.base
-    sizes = np.stack([getattr(shapes, field.name) for field in fields(shapes)])
-    columns = np.concatenate([sizes, physical.compute[None], physical.memory[None]])
+    sizes = PRODUCT_SIZES if many_units else OPERATOR_SIZES
+    columns = np.stack([*(getattr(shapes, size) for size in sizes), physical.compute, physical.memory])
     # A random projection names each set of sizes by one number; equal sizes have equal numbers.
-    key = np.random.default_rng(0).random(len(columns)) @ (columns / np.maximum(columns.max(axis=1), 1e-300)[:, None])
+    weights = np.random.default_rng(0).random(len(columns)) / np.maximum(columns.max(axis=1), 1e-300)
+    sample = np.random.default_rng(1).integers(0, columns.shape[1], min(columns.shape[1], 8 * FEWEST_TO_SORT))
+    if len(np.unique(weights @ columns[:, sample])) > MOSTLY_DIFFERENT * len(np.unique(sample)):
+        found = features_of(name, shapes, physical, many_units)
+        return *evaluator(model).ratio(found), found.base
+    key = weights @ columns
     _, first, back = np.unique(key, return_index=True, return_inverse=True)
     part = Physical(
         physical.compute[first], physical.memory[first], physical.overhead[first], physical.units, physical.bytes_per_s

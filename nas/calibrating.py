@@ -103,7 +103,7 @@ def calibrate_machine(
     base: str | Path,
     out: str | Path,
     all_threads: bool,
-    seconds: float = 90.0,
+    seconds: float = 110.0,
     spaces: Sequence[str | Path] = (),
 ) -> Profile:
     """A profile of this machine's CPU, measured now for some `seconds`, candidates of these spaces among the rest."""

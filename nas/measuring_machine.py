@@ -15,9 +15,9 @@ import numpy as np
 
 from costmodel import Profile, cost, price, trace_module
 from costmodel.calibration.fingerprint import fingerprint
-from costmodel.calibration.fit import fit_operators
 from costmodel.calibration.judge import accuracy
 from costmodel.calibration.measured import Measured, join
+from costmodel.calibration.operators import fit_operators
 from costmodel.correction import Calibration, Scales
 from costmodel.growth import shapes_of_size, small_options
 from costmodel.shapes import shapes_of
@@ -36,8 +36,11 @@ SPACES = (
     "mixed-attention",
     "raw-audio",
     "video",
+    "long-range",
+    "state-space-lm",
+    "wide-attention",
 )
-SEEDS = range(9000, 9006)
+SEEDS = range(9000, 9007)
 HELD_OUT = 5
 """One of so many networks is left out of the fit and tells its error."""
 LONGEST_S = 0.25

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import fields
 from typing import Literal
 
 import numpy as np
 
 from costmodel.calibration.judge import accuracy
 from costmodel.calibration.measured import Measured
+from costmodel.calibration.process import left_out, most_likely, posterior, rational, spread_points
+from costmodel.calibration.tile_law import FittedLaw, fit_law
 from costmodel.correction import ClassModel, Part
-from costmodel.features import Features, Physical, features_of
+from costmodel.features import Features, Physical, features_of, product_columns
 from costmodel.hardware import Profile
-from costmodel.learned import operator_keys, own_traffic
+from costmodel.learned import own_traffic
 from costmodel.pricing import price
 from costmodel.rates import MANY_UNITS, rates_of
-from costmodel.table import KINDS, C, Matrix, operator_name
+from costmodel.table import KINDS, C, Matrix
+from costmodel.tiling import Law, tiled
 
 _READ, _WRITTEN = C["bytes_read"], C["bytes_written"]
 
 MOST_SAMPLES = 600
 """Samples kept of a class: pricing costs one exponential for each, a fit their cube."""
 FEWEST_SAMPLES = 4
-FEWEST_OF_OPERATOR = 8
-MOST_OF_OPERATOR, MOST_OF_CLASS = 250, 150
 MOST_FOR_BOTH = 450
 """Up to so many samples two kernels are averaged; beyond, the smooth one alone is as good and costs half."""
-Kernel = Literal["rbf", "matern32"]
+MOST_POINTS = 256
+"""Samples that a class of products keeps: the more, the dearer an operator's price."""
+Kernel = Literal["rbf", "matern32", "rational"]
 KERNELS: tuple[Kernel, ...] = ("rbf", "matern32")
 ROUGH: tuple[Kernel, ...] = ("matern32",)
 """For operators of a CPU, whose library changes kernels from size to size."""
@@ -46,62 +48,6 @@ def fit_classes(measured: Measured, profile: Profile, seed: int = 0) -> dict[str
             at = np.sort(np.random.default_rng(seed).choice(at, MOST_SAMPLES, replace=False))
         found[KINDS[code]] = fit_class(measured.take(at), KINDS[code], bare)
     return found
-
-
-def fit_operators(measured: Measured, profile: Profile) -> tuple[dict[str, ClassModel], dict[str, ClassModel]]:
-    """Models of classes, and of each operator with at least FEWEST_OF_OPERATOR sizes, by the keys of a Calibration.
-
-    Operators measured at equal sizes count once, with the mean of their times; of many, MOST_OF_OPERATOR are kept that
-    lie far apart.
-    """
-    bare = profile.model_copy(update={"calibration": None})
-    measured = _distinct(measured)
-    groups: dict[str, list[int]] = {}
-    for i, code in enumerate(measured.kind):
-        name, region = operator_name(measured.shapes.name[i]), operator_name(measured.shapes.inside[i])
-        for key in operator_keys(KINDS[code], name, region):
-            groups.setdefault(key, []).append(i)
-    operators = {
-        key: fit_class(
-            _apart(measured.take(np.array(at)), bare, MOST_OF_OPERATOR), key.split(".")[0], bare, in_place=True
-        )
-        for key, at in groups.items()
-        if len(at) >= FEWEST_OF_OPERATOR
-    }
-    classes = {}
-    for code in np.unique(measured.kind):
-        at = np.flatnonzero(measured.kind == code)
-        if len(at) >= FEWEST_SAMPLES:
-            classes[KINDS[code]] = fit_class(
-                _apart(measured.take(at), bare, MOST_OF_CLASS), KINDS[code], bare, in_place=True
-            )
-    return classes, operators
-
-
-def _distinct(measured: Measured) -> Measured:
-    """Each operator at each size once, with the geometric mean of its times."""
-    columns = [getattr(measured.shapes, field.name) for field in fields(measured.shapes)]
-    amounts = measured.rows[:, [C[name] for name in ("macs_executed", "vector_flops", "transcendentals")]]
-    table = np.column_stack([measured.kind, *columns, amounts])
-    _, first, back = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    count = np.bincount(back.reshape(-1))
-    seconds = np.exp(np.bincount(back.reshape(-1), np.log(measured.seconds)) / count)
-    found = measured.take(first)
-    return Measured(found.rows, found.shapes, seconds, found.kind)
-
-
-def _apart(measured: Measured, profile: Profile, most: int) -> Measured:
-    """At most so many operators of one class, each next the one farthest from those chosen."""
-    if len(measured) <= most:
-        return measured
-    columns = class_features(measured, KINDS[measured.kind[0]], profile, in_place=True)[0].columns.astype(np.float64)
-    columns = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-6)
-    chosen = [int(np.argmin((columns**2).sum(axis=1)))]
-    distance = ((columns - columns[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < most:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((columns - columns[chosen[-1]]) ** 2).sum(axis=1))
-    return measured.take(np.sort(chosen))
 
 
 def class_features(measured: Measured, kind: str, profile: Profile, in_place: bool = False) -> tuple[Features, Matrix]:
@@ -122,41 +68,70 @@ def class_features(measured: Measured, kind: str, profile: Profile, in_place: bo
 def fit_class(measured: Measured, kind: str, profile: Profile, in_place: bool = False) -> ClassModel:
     """The model of one class from its measured operators; `in_place`: of a CPU, inside networks."""
     found, bound = class_features(measured, kind, profile, in_place)
-    kernels = ROUGH if in_place else KERNELS
-    target = np.log(measured.seconds / found.base)
-    columns = found.columns.astype(np.float64)
+    seconds = measured.seconds
+    law = None if found.work is None else fit_law(found.work, seconds)
+    if found.work is None or law is None:
+        names, columns, base = found.names, found.columns.astype(np.float64), found.base
+    else:
+        work = found.work.columns()
+        told = tiled(work, found.work, Law(law.terms).terms(measured.shapes.itemsize))
+        made = product_columns(work, found.work, told)
+        names, columns, base = tuple(made), np.stack(list(made.values()), axis=1), told.seconds
+    target = np.log(seconds / base)
     spread = columns.std(axis=0)
     used = np.flatnonzero(spread > 1e-6)
     centre, scale = columns[:, used].mean(axis=0), spread[used]
     inputs = (columns[:, used] - centre) / scale
     mean = float(target.mean())
-    parts, residuals = [], []
-    for kernel in kernels if len(inputs) <= MOST_FOR_BOTH else kernels[:1]:
-        lengths, amplitude, noise = _hyperparameters(inputs, target - mean, kernel)
-        points = inputs / lengths
-        gram = amplitude * _kernel(points, points, kernel) + noise * np.eye(len(points))
-        inverse = np.linalg.inv(gram)
-        weights = inverse @ (target - mean)
-        # Leave-one-out predictions in closed form (Rasmussen & Williams 2006, eq. 5.12).
-        residuals.append(weights / np.diag(inverse))
-        lines = [" ".join(f"{x:.7g}" for x in (*p, amplitude * w)) for p, w in zip(points, weights, strict=True)]
-        parts.append(Part(kernel=kernel, length=[_short(x) for x in scale * lengths], samples=lines))
-    residual = np.mean(residuals, axis=0)
-    seconds = measured.seconds
+    if law is None:
+        parts, residual = _averaged(inputs, target - mean, scale, ROUGH if in_place else KERNELS)
+    else:
+        parts, residual = _one_kernel(inputs, target - mean, scale, law)
     extent = [i for i in used if i < found.extent]
     return ClassModel(
-        features=[found.names[i] for i in used],
+        features=[names[i] for i in used],
         centre=[_short(x) for x in centre],
         mean=_short(mean),
-        bounds={
-            found.names[i]: [_short(columns[:, i].min() - 1e-4), _short(columns[:, i].max() + 1e-4)] for i in extent
-        },
+        bounds={names[i]: [_short(columns[:, i].min() - 1e-4), _short(columns[:, i].max() + 1e-4)] for i in extent},
         low=_short(min(np.quantile(residual, 0.1), 0.0)),
         high=_short(max(np.quantile(residual, 0.9), 0.0)),
         floor=_short(float(np.clip((seconds / np.maximum(bound, 1e-12)).min(), 1e-3, 1.0))),
         error=accuracy(seconds, seconds / np.exp(residual)),
         parts=parts,
+        law={} if law is None else {size: {k: _short(v) for k, v in own.items()} for size, own in law.terms.items()},
     )
+
+
+def _averaged(inputs: Matrix, target: Matrix, scale: Matrix, kernels: tuple[Kernel, ...]) -> tuple[list[Part], Matrix]:
+    """A Gaussian process of each kernel, and the residuals of samples predicted without themselves."""
+    parts, residuals = [], []
+    for kernel in kernels if len(inputs) <= MOST_FOR_BOTH else kernels[:1]:
+        lengths, amplitude, noise = _hyperparameters(inputs, target, kernel)
+        points = inputs / lengths
+        covariance = amplitude * _kernel(points, points, kernel)
+        weights = np.linalg.inv(covariance + noise * np.eye(len(points))) @ target
+        residuals.append(left_out(covariance, noise, target))
+        parts.append(_part(kernel, scale * lengths, points, amplitude * weights))
+    return parts, np.mean(residuals, axis=0)
+
+
+def _one_kernel(inputs: Matrix, target: Matrix, scale: Matrix, law: FittedLaw) -> tuple[list[Part], Matrix]:
+    """A Gaussian process on top of a fitted law, of few enough points that a million operators cost a second at most."""
+    scales = most_likely(inputs, target)
+    points = inputs / scales.lengths
+    gram = scales.amplitude * rational(points, points)
+    chosen = spread_points(gram, MOST_POINTS)
+    weights, covariance = posterior(gram, chosen, scales.noise, target)
+    # A sample is left out of the law's fit too: near its end the law is linear in its terms, which have spreads.
+    slopes = law.slopes * law.spread
+    before = target + law.slopes @ law.away
+    residual = left_out(covariance + slopes @ slopes.T, scales.noise, before)
+    return [_part("rational", scale * scales.lengths, points[chosen], scales.amplitude * weights)], residual
+
+
+def _part(kernel: Kernel, length: Matrix, points: Matrix, weights: Matrix) -> Part:
+    lines = [" ".join(f"{x:.7g}" for x in (*p, w)) for p, w in zip(points, weights, strict=True)]
+    return Part(kernel=kernel, length=[_short(x) for x in length], samples=lines)
 
 
 def _hyperparameters(inputs: Matrix, target: Matrix, kernel: str) -> tuple[Matrix, float, float]:

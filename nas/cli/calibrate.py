@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPACE",
         help="measure candidates of this space too, which then are told best (may be repeated)",
     )
-    parser.add_argument("--seconds", type=float, default=90.0, help="time that measuring may take (default 90)")
+    parser.add_argument("--seconds", type=float, default=110.0, help="time that measuring may take (default 110)")
 
 
 def run(args: argparse.Namespace) -> None:

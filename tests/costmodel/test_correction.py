@@ -7,13 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from costmodel import load_profile, price
-from costmodel.calibration.fit import fit_classes
+from costmodel.calibration.fit import MOST_POINTS, fit_classes
 from costmodel.calibration.measured import Measured, attention_rows, product_rows
 from costmodel.correction import Calibration, ClassModel, Part, evaluator, fade
-from costmodel.features import Features
+from costmodel.features import Features, Physical, features_of
 from costmodel.hardware import Profile
 from costmodel.learned import FEWEST_TO_SORT
 from costmodel.table import KIND
+from costmodel.tiling import ANY, TERMS
 
 
 def products(count: int, seed: int = 0) -> Measured:
@@ -59,6 +60,7 @@ def test_the_closed_form_of_a_gaussian_process() -> None:
         parts=[
             Part(kernel="rbf", length=[2.0, 4.0], samples=lines),
             Part(kernel="matern32", length=[2.0, 4.0], samples=lines),
+            Part(kernel="rational", length=[2.0, 4.0], samples=lines),
         ],
     )
     found = Features(("a", "b"), np.array([[6.0, 3.0]], dtype=np.float32), np.ones(1), 1)
@@ -66,9 +68,69 @@ def test_the_closed_form_of_a_gaussian_process() -> None:
     distance = np.sqrt(((points - z) ** 2).sum(1))
     smooth = (np.exp(-0.5 * distance**2) * weights).sum()
     rough = ((1 + np.sqrt(3) * distance) * np.exp(-np.sqrt(3) * distance) * weights).sum()
+    rational = (weights / (1 + distance**2 / 2)).sum()
     ratio, beyond = evaluator(model).ratio(found)
-    assert ratio[0] == pytest.approx(0.5 + (smooth + rough) / 2, rel=1e-5)
+    assert ratio[0] == pytest.approx(0.5 + (smooth + rough + rational) / 3, rel=1e-5)
     assert beyond[0] == pytest.approx(2.0)
+
+
+def test_a_calibration_without_a_law_still_stands_on_the_plain_time() -> None:
+    one, some = np.ones(3), products(3).shapes
+    physical = Physical(np.array([1e-6, 4e-6, 9e-6]), 2e-6 * one, 3e-6 * one, 132, 3.35e12)
+    found = features_of("matmul", some, physical, many_units=True)
+    plain = 3e-6 + (physical.compute**4 + physical.memory**4) ** 0.25
+    waves = np.ceil(some.m / 128) * np.ceil(some.n / 128) / 132
+    points = np.stack([np.log2(waves), np.log2(plain), np.log2(physical.compute / 2e-6)], axis=1)
+    model = ClassModel(
+        features=["waves_128x128", "base", "intensity"],
+        centre=[0.0, -18.0, 0.0],
+        mean=0.25,
+        bounds={},
+        low=0,
+        high=0,
+        error={},
+        parts=[Part(kernel="rbf", length=[3.0, 2.0, 4.0], samples=["0 0 0 0.5"])],
+    )
+    expected = 0.25 + 0.5 * np.exp(-0.5 * (((points - [0, -18, 0]) / [3, 2, 4]) ** 2).sum(axis=1))
+    assert found.base == pytest.approx(plain, rel=1e-6)
+    assert evaluator(model).ratio(found)[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_products_keep_so_many_samples_and_no_more() -> None:
+    made = fit_classes(products(MOST_POINTS + 20), load_profile("h100-sxm"))["matmul"]
+    assert len(made.parts) == 1
+    assert MOST_POINTS // 2 < len(made.parts[0].samples) <= MOST_POINTS
+    assert set(made.law) == {ANY, "2"}
+    assert set(made.features) > {"m", "n", "k", "waves"}
+    assert made.error["mape"] is not None
+    assert made.error["mape"] < 0.05
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_a_few_samples_or_one_again_and_again_are_no_trouble(count: int) -> None:
+    base, one, other = load_profile("h100-sxm"), products(1), products(50, seed=1)
+    for samples in (products(count), one.take(np.zeros(count, dtype=np.int64))):
+        made = Calibration(base="h100-sxm", source="made up", classes=fit_classes(samples, base))
+        profile = base.model_copy(update={"calibration": made})
+        again = price(samples.rows, profile, shapes=samples.shapes).expected
+        assert again == pytest.approx(samples.seconds, rel=0.1)
+        far = price(other.rows, profile, shapes=other.shapes).expected
+        assert np.abs(np.log(far / other.seconds)).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        ({"2": dict.fromkeys(TERMS, 1.0)}, "law needs an entry `any`"),
+        ({ANY: dict.fromkeys(TERMS, 1.0), "3": {}}, "law.3: expected `any` or bytes an element"),
+        ({ANY: {"launch": 1.0}}, "law.any needs the terms launch, start"),
+        ({ANY: dict.fromkeys(TERMS, 0.0)}, "greater than 0"),
+    ],
+)
+def test_a_law_with_missing_terms_is_refused(law: dict[str, dict[str, float]], message: str) -> None:
+    made = fit_classes(products(20), load_profile("h100-sxm"))["matmul"].model_dump()
+    with pytest.raises(ValidationError, match=message):
+        ClassModel.model_validate(made | {"law": law})
 
 
 def test_far_from_the_samples_the_profile_s_own_estimate_stays_and_says_so() -> None:
