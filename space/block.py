@@ -134,6 +134,11 @@ class Block(nn.Module):
         return cls.causal if own is None else bool(own)
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        """False where positions surely don't meet in this block (what it holds, and a head's final pooling, aside)."""
+        return not (cls.pointwise or cls.role in ("norm", "head") or (cls.role == "stem" and cls.causal))
+
+    @classmethod
     def validate_at(cls, shape: Shape, options: Any) -> None:
         """All rules of this block at this shape. Raises ShapeError."""
         if shape.layout not in cls.layouts:

@@ -37,6 +37,10 @@ class PatchEmbed(Block):
         )
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
         width = None if options.patch_width == options.patch else options.patch_width
         aside = options.stride == options.patch and width is None

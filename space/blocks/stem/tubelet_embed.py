@@ -40,6 +40,10 @@ class TubeletEmbed(Block):
         position: Literal["none", "learned"] = Field("none", description="learned: adds a table of [L, D]")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
         useless = shape.frames == 0 or options.reach == options.frames == 1
         return options.model_copy(update={"reach": None if useless else options.reach})
