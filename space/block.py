@@ -80,8 +80,12 @@ class Block(nn.Module):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        """Options in their canonical form at this shape: two that build the same network become equal."""
-        return options
+        """Options in their canonical form at this shape: two that build the same network become equal.
+
+        Here an option `causal` left open becomes what the input asks; an override starts from `super().normalise`.
+        """
+        asked = getattr(options, "causal", False) is None
+        return options.model_copy(update={"causal": shape.causal}) if asked else options
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

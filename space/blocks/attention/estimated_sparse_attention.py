@@ -41,10 +41,10 @@ class EstimatedSparseAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         dense = options.keys >= shape.length
         return options.model_copy(
             update={
-                "causal": shape.causal if options.causal is None else options.causal,
                 "keys": 1_000_000 if dense else options.keys,
                 "bins": 64 if dense else min(options.bins, shape.length),
             }

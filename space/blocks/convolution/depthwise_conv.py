@@ -35,10 +35,6 @@ class DepthwiseConv(Block):
         return bool(options.kernel > 1 or options.stride > 1)
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         causal = shape.causal if options.causal is None else options.causal
         if causal and shape.layout == "grid":
