@@ -60,8 +60,9 @@ class DeformableConv(Block):
         self.padding = (options.kernel - 1) // 2 if options.padding is None else options.padding
         taps = options.kernel * options.kernel
         self.offsets = nn.Conv2d(shape.dim, 2 * taps, options.kernel, options.stride, self.padding)
-        nn.init.zeros_(self.offsets.weight)
-        nn.init.zeros_(self.offsets.bias)
+        with torch.no_grad():
+            for start in self.offsets.parameters():
+                start.zero_()
         self.project = nn.Linear(shape.dim * taps, options.dim or shape.dim)
 
     def forward(self, x: Tensor) -> Tensor:
