@@ -74,6 +74,32 @@ def test_an_estimator_that_keeps_every_bin_is_dense_attention(shape, bins: int) 
 
 
 @pytest.mark.paper("sea")
+@pytest.mark.parametrize("shape", [PLAIN, CAUSAL], ids=["plain", "causal"])
+def test_divergence_from_a_teacher(shape) -> None:
+    block, x = built({"estimated_sparse_attention": {"heads": 2, "keys": 4, "bins": 6}}, shape)
+    q, k, v = qkv_of(block, x, 2)
+    teacher = softmax_over(scores(q, k), seen(12, shape.causal))
+    context, _ = naive.linear_attention(*(torch.nn.functional.elu(t) + 1 for t in (q, k)), v, shape.causal)
+    estimate = block.estimated(q, context, 0, 12)
+    expected = 0.0
+    for b in range(2):
+        for h in range(2):
+            for t in range(12):
+                for n in range(6):
+                    mass = teacher[b, h, t, 2 * n : 2 * n + 2].sum()
+                    if mass > 0:
+                        expected += mass * (mass / estimate[b, h, t, n]).log() / (2 * 2 * 12)
+    same(block.divergence(x, teacher), expected)
+    assert expected > 0
+    # The estimate's own masses, spread inside each bin, are a teacher that it agrees with.
+    spread = estimate.repeat_interleave(2, -1) / 2
+    same(block.divergence(x, spread), torch.zeros((), dtype=torch.float64))
+    dense, _ = built({"estimated_sparse_attention": {"heads": 2, "keys": 12}}, shape)
+    with pytest.raises(InputError, match="estimates nothing"):
+        dense.divergence(x, teacher)
+
+
+@pytest.mark.paper("sea")
 @pytest.mark.parametrize("keys", [3, 7, 11])
 def test_no_row_has_more_nonzeros_than_keys(keys: int) -> None:
     block, x = built({"estimated_sparse_attention": {"heads": 2, "keys": keys, "bins": 12}}, CAUSAL)
