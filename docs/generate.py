@@ -88,11 +88,11 @@ def presets_text() -> str:
             f"`{row['name']}`",
             row["input"],
             f"{row['params']:,}",
-            f"{given['params']:,}" if "params" in given else "",
+            f"{given['params']:,}" if "params" in given else given.get("params_rounded", ""),
             f"{row['params_deployed']:,}",
             f"{given['params_deployed']:,}" if "params_deployed" in given else "",
             f"{row['macs'] / 1e6:,.1f}",
-            f"{macs / 1e6:,.1f}" if macs else "",
+            f"{macs / 1e6:,.1f}" if macs else given.get("macs_rounded", ""),
             difference,
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -15,7 +15,16 @@ from costmodel import Screen
 from nas.loading import load_space
 from nas.measuring import all_constraints, judge, known_untrained, told
 from nas.screening import default_samples, judge_many, make_screen
-from space import Constraint, InputError, Measure, NotUnrolled, SearchSpace
+from space import (
+    Constraint,
+    InputError,
+    Measure,
+    NotUnrolled,
+    SearchSpace,
+    mixes_positions,
+    shape_of_input,
+    unmixed_share,
+)
 
 _COUNTED = 20_000
 _SAMPLES = 200
@@ -26,7 +35,8 @@ def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[s
 
     Where it can be turned into tables (`screened`), `samples` random candidates (a million by default) are judged by
     them, `size` is the exact number of architectures, and `ranges` end at the candidates with the least and the most.
-    Elsewhere (`reason` says why), `samples` (200) distinct candidates are priced one by one.
+    Elsewhere (`reason` says why), `samples` (200) distinct candidates are priced one by one. `warnings` are what a
+    space may well be meant to hold, but seldom is: candidates whose positions never meet before the final pooling.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     constraints = all_constraints(space)
@@ -66,6 +76,7 @@ def _screened(
         "missed": {text: n for text, n in zip(texts, cut, strict=True) if n},
         "nearest": nearest,
         "ranges": {str(m): _range(found.values[m].expected, ends[m].expected) for m in measures},
+        "warnings": _warnings(space, unmixed_share(screen.automaton)),
         "screened": True,
         "reason": "",
     }
@@ -107,7 +118,20 @@ def _sampled(
         "ranges": {
             str(m): {"low": min(v), "median": statistics.median(v), "high": max(v)} for m, v in found.items() if v
         },
+        "warnings": _warnings(space, sum(not mixes_positions(c.node) for c in drawn) / len(drawn)),
     }
+
+
+def _warnings(space: SearchSpace, unmixed: float) -> list[str]:
+    """What a space's author should know: `unmixed` is the share of candidates without a block that mixes positions."""
+    shape = shape_of_input(space.input)
+    if not unmixed or math.prod(n for n in (shape.length, shape.frames, shape.height, shape.width) if n) == 1:
+        return []
+    share = "every candidate" if unmixed >= 1 else f"{unmixed:.2%} of the candidates"
+    return [
+        f"{share} mixes no positions before the final pooling: the order of the positions can't matter there"
+        " (give the mixer something other than identity)"
+    ]
 
 
 def _size(space: SearchSpace) -> tuple[bool, str]:

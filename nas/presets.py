@@ -39,15 +39,18 @@ def _papers(path: Any) -> list[str]:
 def published() -> dict[str, dict[str, Any]]:
     """Preset -> `{"params", "params_deployed", "macs", "trained_macs", "source"}` as published, where known.
 
-    `trained_macs` says that the MACs are of the training form, before any block is folded.
+    `trained_macs` says that the MACs are of the training form, before any block is folded. What is published in few
+    digits only ("28M", "3.7G") stands as text under `params_rounded` and `macs_rounded`.
     """
     found = {}
     with (PRESETS / "published.csv").open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             figures = {"params": row["params"], "params_deployed": row["params_deployed"]}
-            known: dict[str, Any] = {name: int(value) for name, value in figures.items() if value}
+            known: dict[str, Any] = {name: int(value) for name, value in figures.items() if value.isdigit()}
+            few = {"params_rounded": row["params"], "macs_rounded": row["macs_millions"]}
+            known |= {name: value for name, value in few.items() if value.endswith(("M", "G"))}
             known |= {"trained_macs": row["macs_form"] == "trained", "source": row["source"]}
-            if row["macs_millions"]:
+            if row["macs_millions"] and "macs_rounded" not in known:
                 known["macs"] = round(float(row["macs_millions"]) * 1e6)
             found[row["model"]] = known
     return found

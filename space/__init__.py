@@ -45,6 +45,8 @@ _EXPORTS = {
     "load_yaml": "yaml_loader",
     "load_yaml_file": "yaml_loader",
     "parse_quantity": "yaml_loader",
+    "mixes_positions": "mixing",
+    "unmixed_share": "mixing",
     "SearchSettings": "settings",
     "TrainingSettings": "settings",
     "space_schema": "schema",

@@ -129,6 +129,15 @@ class Automaton:
             state[alive] = targets[edge]
         return words, np.stack(taken, axis=1) if taken else np.zeros((count, 0), dtype=np.int32)
 
+    def share(self, allowed: Sequence[bool]) -> float:
+        """Share of the draws that write symbols marked as `allowed` only."""
+        found = [0.0] * len(self.edges)
+        for state in reversed(self._order):
+            edges = self.edges[state]
+            ways = [e.probability * found[e.target] for e in edges if e.symbol < 0 or allowed[e.symbol]]
+            found[state] = 1.0 if state in self.final else sum(ways) / sum(e.probability for e in edges)
+        return found[0]
+
     def picks(self, path: Sequence[int]) -> dict[str, Any]:
         """The picks of a path, a row of `walk`'s edges."""
         flat = self._all_edges

@@ -80,8 +80,12 @@ class Block(nn.Module):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        """Options in their canonical form at this shape: two that build the same network become equal."""
-        return options
+        """Options in their canonical form at this shape: two that build the same network become equal.
+
+        Here an option `causal` left open becomes what the input asks; an override starts from `super().normalise`.
+        """
+        asked = getattr(options, "causal", False) is None
+        return options.model_copy(update={"causal": shape.causal}) if asked else options
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
@@ -132,6 +136,11 @@ class Block(nn.Module):
         """True where output position t depends on input positions <= t only."""
         own = getattr(options, "causal", None)
         return cls.causal if own is None else bool(own)
+
+    @classmethod
+    def mixes(cls, options: Any) -> bool:
+        """False where positions surely don't meet in this block (what it holds, and a head's final pooling, aside)."""
+        return not (cls.pointwise or cls.role in ("norm", "head") or (cls.role == "stem" and cls.causal))
 
     @classmethod
     def validate_at(cls, shape: Shape, options: Any) -> None:

@@ -25,8 +25,6 @@ def place_leaf(cls: type[Block], values: dict[str, Any], shape: Shape, keep: boo
     opening = convert(shape, wanted, cls.kind)
     shape = converted(shape, wanted)
     options = cls.normalise(shape, options)
-    if getattr(options, "causal", False) is None:
-        options = options.model_copy(update={"causal": shape.causal})
     cls.validate_at(shape, options)
     out = cls.infer(shape, options)
     node: Node | None = None if cls.kind == "identity" else {cls.kind: without_defaults(cls, options.model_dump())}

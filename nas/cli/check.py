@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(f"{args.space}: no mistakes")
         say(f"{told['choices']} choices, {_size(told)}")
+        for warning in told["warnings"]:
+            say(f"warning: {warning}")
         if not told["screened"]:
             say(f"it can't be screened by tables, so candidates are priced one by one: {told['reason']}")
         samples = told["samples"]

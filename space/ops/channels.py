@@ -30,6 +30,14 @@ def make_activation(name: str) -> nn.Module:
     return table[name]()
 
 
+def patch_map(
+    width: int, out: int, patch: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...] | int = 0
+) -> nn.Module:
+    """The linear map of patches [height, width] or [frames, height, width], as a convolution of two or three axes."""
+    kind = nn.Conv3d if len(patch) == 3 else nn.Conv2d
+    return kind(width, out, patch, stride=stride, padding=padding)  # type: ignore[arg-type]
+
+
 def channels_last(x: Tensor, layout: str) -> Tensor:
     """[B, ..., D] from a sequence, a vector (both as they are) or a grid [B, D, H, W] -> [B, H, W, D]."""
     return x.movedim(1, -1).contiguous() if layout == "grid" else x

@@ -44,6 +44,21 @@ class AttentionHalf(nn.Module):
         return x + self.out((weights @ v).transpose(1, 2).flatten(2)), weights, v
 
 
+def hiding(visible: Tensor, like: Tensor) -> Tensor:
+    """Bias [B, 1, 1, L] on attention scores that hides all but the `visible` [B, L]; finite, so that none may remain."""
+    low = torch.finfo(like.dtype).min / 2
+    return torch.zeros_like(visible, dtype=like.dtype).masked_fill(~visible, low)[:, None, None]
+
+
+def class_token_significance(weights: Tensor, v: Tensor) -> Tensor:
+    """What the class token (the first) sees of each other position, [B, L - 1], sums to one; no gradient.
+
+    s_j = A_(1 j) ||v_j|| / sum, added up over heads. weights A [B, H, L, L], v [B, H, L, E].
+    """
+    score = (weights[:, :, 0, 1:] * torch.linalg.vector_norm(v[:, :, 1:], dim=-1)).sum(1).detach()
+    return score / score.sum(-1, keepdim=True)
+
+
 def stationary(attention: Tensor, steps: int) -> Tensor:
     """PageRank of positions, [B, L] that sums to one: s <- A's from the uniform start, `steps` times. A [B, L, L]."""
     score = torch.full_like(attention[:, 0], 1 / attention.shape[-1])

@@ -45,11 +45,11 @@ class Attention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        causal = shape.causal if options.causal is None else options.causal
+        options = super().normalise(shape, options)
         window = options.window
-        if window is not None and not causal:
+        if window is not None and not options.causal:
             window = window // 2 * 2 + 1
-        if window is not None and (window if causal else window // 2 + 1) >= shape.length:
+        if window is not None and (window if options.causal else window // 2 + 1) >= shape.length:
             window = None
         qkv_bias = options.bias if options.qkv_bias is None else options.qkv_bias
         out_bias = options.bias if options.out_bias is None else options.out_bias
@@ -57,7 +57,6 @@ class Attention(Block):
             update={
                 "kv_heads": None if options.kv_heads == options.heads else options.kv_heads,
                 "head_dim": None if options.head_dim == shape.dim / options.heads else options.head_dim,
-                "causal": causal,
                 "rotary_base": options.rotary_base if options.rotary else 10000.0,
                 "window": window,
                 "bias": qkv_bias or out_bias,

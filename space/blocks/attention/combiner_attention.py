@@ -47,10 +47,6 @@ class CombinerAttention(Block):
         bias: bool = Field(True, description="bias on the projections")
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_divide("heads", options.heads, shape.dim, "dim")
         if not (shape.causal if options.causal is None else options.causal):

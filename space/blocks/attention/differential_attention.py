@@ -32,10 +32,6 @@ class DifferentialAttention(Block):
         bias: bool = Field(False, description="bias on the projections")
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         if shape.dim % 2:
             raise ShapeError(f"differential_attention needs an even dim; got {shape.dim}")

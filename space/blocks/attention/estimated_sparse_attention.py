@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class EstimatedSparseAttention(Block):
     on the kept bins, which is how the estimator learns. Causal: bins that begin later are hidden, and the mean is over
     the past. With k >= L no estimator is built: dense attention. Cost L (W + k) D; decoding caches k, v and the
     constant state of the linear attention. Lee et al. 2023, arXiv:2310.01777 (which distils A from a dense
-    teacher).
+    teacher: `divergence` is the KL to one).
     """
 
     example: ClassVar[dict[str, Any]] = {"heads": 2, "keys": 4, "bins": 6}
@@ -41,10 +42,10 @@ class EstimatedSparseAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         dense = options.keys >= shape.length
         return options.model_copy(
             update={
-                "causal": shape.causal if options.causal is None else options.causal,
                 "keys": 1_000_000 if dense else options.keys,
                 "bins": 64 if dense else min(options.bins, shape.length),
             }
@@ -74,16 +75,38 @@ class EstimatedSparseAttention(Block):
             self.estimate = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, self.bins))
             self.refine = nn.Conv1d(options.heads, options.heads, 3, padding=1)
 
-    def weighed(self, q: Tensor, context: Tensor, k: Tensor, v: Tensor, mean: Tensor, first: int) -> Tensor:
-        """The output heads of queries that stand at `first` and after; k, v [B, H, n, E], mean [B, H, Lq or 1, E]."""
-        keys = k.shape[2]
-        position = torch.arange(first, first + q.shape[2], device=q.device)
+    def estimated(self, q: Tensor, context: Tensor, first: int, keys: int) -> Tensor:
+        """The estimate A [B, H, Lq, W] of the rows at `first` and after, when there are `keys` keys."""
         logits = self.estimate(torch.cat([q, context], dim=-1))
         rows = logits.transpose(1, 2).flatten(0, 1)
         logits = logits + self.refine(rows).unflatten(0, (q.shape[0], -1)).transpose(1, 2)
         begin = torch.arange(self.bins, device=q.device) * self.span
-        last = position[:, None] if self.causal_mask else torch.full_like(position, keys - 1)[:, None]
-        mass, chosen = logits.masked_fill(begin > last, -math.inf).softmax(-1).topk(self.kept, dim=-1)
+        return logits.masked_fill(begin > self.last_seen(q, first, keys), -math.inf).softmax(-1)
+
+    def last_seen(self, q: Tensor, first: int, keys: int) -> Tensor:
+        """The last key that each query sees, [Lq, 1]."""
+        position = torch.arange(first, first + q.shape[2], device=q.device)
+        return position[:, None] if self.causal_mask else torch.full_like(position, keys - 1)[:, None]
+
+    def divergence(self, x: Tensor, teacher: Tensor) -> Tensor:
+        """KL of the estimate to a teacher's attention [B, H, L, L], in nats: the mean over rows of
+        sum_n t_n log(t_n / A_n), t_n the teacher's mass on the keys of bin n. What distillation makes small.
+
+        InputError where attention is dense, so nothing is estimated.
+        """
+        if self.dense:
+            raise InputError("estimated_sparse_attention estimates nothing where keys reaches the length (lower keys)")
+        q, k, v = split_heads(self.qkv(x), 3 * self.heads).chunk(3, dim=1)
+        context = linear_attention(positive_features(q), positive_features(k), v, self.causal_mask)
+        mass = F.pad(teacher, (0, self.bins * self.span - x.shape[1])).unflatten(-1, (self.bins, self.span)).sum(-1)
+        estimate = self.estimated(q, context, 0, x.shape[1])
+        return (torch.xlogy(mass, mass) - torch.xlogy(mass, estimate)).sum(-1).mean()
+
+    def weighed(self, q: Tensor, context: Tensor, k: Tensor, v: Tensor, mean: Tensor, first: int) -> Tensor:
+        """The output heads of queries that stand at `first` and after; k, v [B, H, n, E], mean [B, H, Lq or 1, E]."""
+        keys = k.shape[2]
+        last = self.last_seen(q, first, keys)
+        mass, chosen = self.estimated(q, context, first, keys).topk(self.kept, dim=-1)
         index = (chosen.unsqueeze(-1) * self.span + torch.arange(self.span, device=q.device)).flatten(-2)
         visible = index <= last
         # Every head gathers its own keys: [B, H, Lq, k, E].

@@ -35,9 +35,9 @@ class GlobalWindowAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        causal = shape.causal if options.causal is None else options.causal
-        window = options.window if causal else options.window // 2 * 2 + 1
-        return options.model_copy(update={"causal": causal, "window": window})
+        options = super().normalise(shape, options)
+        window = options.window if options.causal else options.window // 2 * 2 + 1
+        return options.model_copy(update={"window": window})
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

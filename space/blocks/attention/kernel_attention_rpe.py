@@ -39,10 +39,10 @@ class KernelAttentionRPE(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         width = shape.dim // options.heads
         return options.model_copy(
             update={
-                "causal": shape.causal if options.causal is None else options.causal,
                 "features": None if options.feature_map == "elu" or options.features == width else options.features,
                 "max_distance": None if (options.max_distance or 0) == shape.length - 1 else options.max_distance,
             }

@@ -39,12 +39,12 @@ class LatentAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         width = options.head_dim or shape.dim // options.heads
         return options.model_copy(
             update={
                 "head_dim": None if width * options.heads == shape.dim else options.head_dim,
                 "value_dim": None if options.value_dim == width else options.value_dim,
-                "causal": shape.causal if options.causal is None else options.causal,
             }
         )
 

@@ -32,10 +32,6 @@ class MinimalAttention(Block):
         causal: bool | None = Field(None, description="later positions are hidden; none: as the input asks")
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_divide("heads", options.heads, shape.dim, "dim")
         if options.symmetric and not options.collapsed_qk:

@@ -33,9 +33,9 @@ class PattentionAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         plain = options.scale_tokens == options.tokens or options.norm == "softmax"
-        causal = shape.causal if options.causal is None else options.causal
-        return options.model_copy(update={"scale_tokens": None if plain else options.scale_tokens, "causal": causal})
+        return options.model_copy(update={"scale_tokens": None if plain else options.scale_tokens})
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

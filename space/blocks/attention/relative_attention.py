@@ -54,10 +54,9 @@ class RelativeAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
-        update: dict[str, Any] = {"causal": shape.causal if options.causal is None else options.causal}
-        if options.position != "buckets":
-            update |= {"buckets": 32, "max_distance": 128}
-        return options.model_copy(update=update)
+        options = super().normalise(shape, options)
+        unused = {"buckets": 32, "max_distance": 128} if options.position != "buckets" else {}
+        return options.model_copy(update=unused)
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

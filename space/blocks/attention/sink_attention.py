@@ -45,11 +45,11 @@ class SinkAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         return options.model_copy(
             update={
                 "kv_heads": None if options.kv_heads == options.heads else options.kv_heads,
                 "keep_first": 0 if options.window is None else options.keep_first,
-                "causal": shape.causal if options.causal is None else options.causal,
             }
         )
 

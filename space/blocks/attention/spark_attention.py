@@ -39,10 +39,10 @@ class SparkAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         half = shape.dim // options.heads // 2
         return options.model_copy(
             update={
-                "causal": shape.causal if options.causal is None else options.causal,
                 "predictor_dim": None if options.predictor_dim == half else options.predictor_dim,
             }
         )

@@ -30,10 +30,10 @@ class SubspaceAttention(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         return options.model_copy(
             update={
                 "head_dim": None if options.head_dim == shape.dim / options.heads else options.head_dim,
-                "causal": shape.causal if options.causal is None else options.causal,
             }
         )
 

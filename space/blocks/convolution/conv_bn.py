@@ -38,6 +38,10 @@ class ConvBN(Block):
         deployed: bool = Field(False, description="the folded form: the norm is inside the kernel")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return bool(options.kernel > 1 or options.stride > 1)
+
+    @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
         plain_bias = options.norm == "none"
         return options.model_copy(

@@ -31,8 +31,8 @@ class DepthwiseConv(Block):
         bias: bool = Field(True, description="bias on both maps")
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
+    def mixes(cls, options: Any) -> bool:
+        return bool(options.kernel > 1 or options.stride > 1)
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

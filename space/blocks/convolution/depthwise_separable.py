@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from space.block import Block, BlockOptions, block
-from space.blocks.rules import must_be_odd
+from space.block import BlockOptions, block
+from space.blocks.convolution.strided import StridedConvolution
 from space.ops.channels import make_activation
-from space.ops.folding import ConvNorm, folded_state
+from space.ops.folding import ConvNorm
 from space.shape import Shape
 
 
 @block("depthwise_separable", role="mixer", layout="grid")
-class DepthwiseSeparable(Block):
+class DepthwiseSeparable(StridedConvolution):
     """One kernel a channel, then a map over channels. x [B, C, H, W] -> [B, D, ceil(H / S), ceil(W / S)].
 
     y = act(N(W act(N(k *_S x)))), N batch norm; no skip. Howard et al. 2017, arXiv:1704.04861, section 3.1. (The mixer
@@ -30,19 +30,6 @@ class DepthwiseSeparable(Block):
             "relu", description="after each norm"
         )
         deployed: bool = Field(False, description="the folded form: norms are inside the kernels")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"dim": None if options.dim == shape.dim else options.dim})
-
-    @classmethod
-    def check(cls, shape: Shape, options: Any) -> None:
-        must_be_odd("kernel", options.kernel)
-
-    @classmethod
-    def infer(cls, shape: Shape, options: Any) -> Shape:
-        height, width = (-(-n // options.stride) for n in (shape.height, shape.width))
-        return shape.with_(dim=options.dim or shape.dim, height=height, width=width)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
@@ -59,6 +46,3 @@ class DepthwiseSeparable(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.project(self.activation(self.spatial(x))))
-
-    def deployed_state(self) -> dict[str, Tensor]:
-        return folded_state(self)

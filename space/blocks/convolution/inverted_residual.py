@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
-from space.blocks.rules import must_be_odd
+from space.block import BlockOptions, block
+from space.blocks.convolution.strided import StridedConvolution
 from space.ops.channels import make_activation
-from space.ops.folding import ConvNorm, folded_state
+from space.ops.folding import ConvNorm
 from space.ops.squeeze import SqueezeExcite
 from space.shape import Shape
 
 
 @block("inverted_residual", role="mixer", layout="grid")
-class InvertedResidual(Block):
+class InvertedResidual(StridedConvolution):
     """Expand, convolve per channel, project. x [B, C, H, W] -> [B, D, ceil(H / S), ceil(W / S)].
 
     y = N(W_3 se(act(N(k *_S act(N(W_1 x)))))), N batch norm, plus x where stride is 1 and D = C; a ratio of 1 has no
@@ -36,19 +36,6 @@ class InvertedResidual(Block):
             None, gt=0, le=8, description="hidden width of squeeze and excitation over C; none: left out"
         )
         deployed: bool = Field(False, description="the folded form: norms are inside the kernels")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"dim": None if options.dim == shape.dim else options.dim})
-
-    @classmethod
-    def check(cls, shape: Shape, options: Any) -> None:
-        must_be_odd("kernel", options.kernel)
-
-    @classmethod
-    def infer(cls, shape: Shape, options: Any) -> Shape:
-        height, width = (-(-n // options.stride) for n in (shape.height, shape.width))
-        return shape.with_(dim=options.dim or shape.dim, height=height, width=width)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
@@ -71,6 +58,3 @@ class InvertedResidual(Block):
         y = x if self.expand is None else self.activation(self.expand(x))
         y = self.project(self.squeeze(self.activation(self.spatial(y))))
         return x + y if self.skips else y
-
-    def deployed_state(self) -> dict[str, Tensor]:
-        return folded_state(self)

@@ -44,9 +44,9 @@ class LongConv(Block):
 
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
+        options = super().normalise(shape, options)
         whole = options.length is None or options.length >= shape.length
-        causal = shape.causal if options.causal is None else options.causal
-        return options.model_copy(update={"length": None if whole else options.length, "causal": causal})
+        return options.model_copy(update={"length": None if whole else options.length})
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

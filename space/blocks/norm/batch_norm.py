@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
-from space.errors import ShapeError
+from space.block import BlockOptions, block
+from space.blocks.norm.batch_statistics import BatchStatistics
 from space.ops.norms import ChannelAffine, batch_norm_affine, channel_size
 from space.shape import Shape
 
 
 @block("batch_norm", role="norm", layout=("grid", "sequence", "vector"))
-class BatchNorm(Block):
+class BatchNorm(BatchStatistics):
     """Batch normalisation of each channel. x [B, D, H, W], [B, L, D] or [B, D] -> the same shape.
 
     y = (x - m_d) / sqrt(v_d + eps) * g + b; m and v over batch and positions in training, running averages after, when
@@ -26,19 +24,6 @@ class BatchNorm(Block):
         eps: float = Field(1e-5, gt=0, le=1, description="added to the variance before the root")
         momentum: float = Field(0.1, gt=0, le=1, description="weight of the new batch in the running averages")
         deployed: bool = Field(False, description="the folded form: scale and shift")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
-
-    @classmethod
-    def validate_at(cls, shape: Shape, options: Any) -> None:
-        if shape.causal:
-            raise ShapeError(
-                "batch_norm takes its statistics over all positions in training, later ones included, but the input is"
-                " causal (choose rms_norm or layer_norm)"
-            )
-        super().validate_at(shape, options)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()

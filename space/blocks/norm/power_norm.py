@@ -8,14 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
+from space.block import BlockOptions, block
+from space.blocks.norm.batch_statistics import BatchStatistics
 from space.errors import ShapeError
 from space.ops.norms import ChannelAffine, EstimatedScale, channel_size, other_axes
 from space.shape import Shape
 
 
 @block("power_norm", role="norm", layout=("sequence", "grid", "vector"), pointwise=True, paper="powernorm")
-class PowerNorm(Block):
+class PowerNorm(BatchStatistics):
     """Divide by a running quadratic mean of each channel. x [B, L, D], [B, D, H, W] or [B, D] -> the same shape.
 
     y = g x / sqrt(psi^2 + eps) + b; psi^2 <- a_f psi^2 + (1 - a_f) mean(x^2) over batch and positions. Training divides
@@ -33,10 +34,6 @@ class PowerNorm(Block):
         warmup: int = Field(4000, ge=0, le=1_000_000_000, description="training steps on the batch's own statistics")
         eps: float = Field(1e-5, gt=0, le=1, description="added to psi^2 before the root")
         deployed: bool = Field(False, description="the folded form: scale and shift")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
-from space.errors import ShapeError
+from space.block import BlockOptions, block
+from space.blocks.norm.batch_statistics import BatchStatistics
 from space.ops.norms import ChannelAffine, batch_norm_affine
 from space.shape import Shape
 
 
 @block("prepbn", role="norm", layout=("sequence", "grid", "vector"), paper="slab")
-class PRepBN(Block):
+class PRepBN(BatchStatistics):
     """Progressive re-parameterised batch norm. x [B, L, D], [B, D, H, W] or [B, D] -> the same shape.
 
     y = lambda LN(x) + (1 - lambda) (BN(x) + eta x), lambda = max(0, 1 - t / T) at training step t = 1, 2, ...: a layer
@@ -31,19 +29,6 @@ class PRepBN(Block):
         eps: float = Field(1e-5, gt=0, le=1, description="added to the variances before the root")
         momentum: float = Field(0.1, gt=0, le=1, description="weight of the new batch in the running averages")
         deployed: bool = Field(False, description="the folded form: scale and shift")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
-
-    @classmethod
-    def validate_at(cls, shape: Shape, options: Any) -> None:
-        if shape.causal:
-            raise ShapeError(
-                "prepbn takes its statistics over all positions in training, later ones included, but the input is"
-                " causal (choose rms_norm or layer_norm)"
-            )
-        super().validate_at(shape, options)
 
     steps: Tensor
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
-from space.errors import ShapeError
+from space.block import BlockOptions, block
+from space.blocks.norm.batch_statistics import BatchStatistics
 from space.ops.norms import ChannelAffine, EstimatedScale, channel_size, other_axes
 from space.shape import Shape
 
 
 @block("unified_norm", role="norm", layout=("sequence", "grid", "vector"), paper="unified-norm")
-class UnifiedNorm(Block):
+class UnifiedNorm(BatchStatistics):
     """Divide by the quadratic mean of each channel, smoothed. x [B, L, D], [B, D, H, W] or [B, D] -> the same shape.
 
     y = g x / sqrt(v + eps) + b; in training v is the geometric mean of mean(x^2) over batch and positions of the last M
@@ -26,6 +26,8 @@ class UnifiedNorm(Block):
     2022, arXiv:2208.01313; the release also rescales gradients by v over its running average, which isn't done here.
     """
 
+    instead: ClassVar[str] = "rms_norm, layer_norm or power_norm with warmup: 0"
+
     class Options(BlockOptions):
         window: int = Field(4, ge=1, le=4096, description="steps M in the means")
         momentum: float = Field(0.9, ge=0, lt=1, description="what the running averages keep a step")
@@ -33,19 +35,6 @@ class UnifiedNorm(Block):
         filter_outliers: bool = Field(False, description="let outlying batches stand alone")
         eps: float = Field(1e-5, gt=0, le=1, description="added to v before the root")
         deployed: bool = Field(False, description="the folded form: scale and shift")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return cls.Options.model_validate({"deployed": True}) if options.deployed else options
-
-    @classmethod
-    def validate_at(cls, shape: Shape, options: Any) -> None:
-        if shape.causal:
-            raise ShapeError(
-                "unified_norm takes its statistics over all positions in training, later ones included, but the input"
-                " is causal (choose rms_norm, layer_norm or power_norm with warmup: 0)"
-            )
-        super().validate_at(shape, options)
 
     recent: Tensor
     recent_gradient: Tensor

@@ -49,10 +49,6 @@ class FactorizedAttention(Block):
         bias: bool = Field(True, description="bias on the projections")
 
     @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(update={"causal": shape.causal if options.causal is None else options.causal})
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_divide("heads", options.heads, shape.dim, "dim")
         width = shape.dim // options.heads

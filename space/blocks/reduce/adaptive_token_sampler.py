@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +14,7 @@ from space.blocks.rules import must_divide
 from space.ops.reduction import (
     AttentionHalf,
     best_positions,
+    class_token_significance,
     inverse_transform_sample,
     kept_positions,
     pick_positions,
@@ -27,8 +27,9 @@ class AdaptiveTokenSampler(Block):
     """An attention half whose class token samples the positions that go on. x [B, L, D] -> [B, K, D], class token first.
 
     Significance s_j = A_(1 j) ||v_j|| / sum; K - 1 evenly spaced quantiles of its cumulative distribution pick
-    positions. Repeated picks count once, and their places go to the most significant of the others, so that K is
-    known; y = (x + attention(norm(x))) at those. The sampler has no parameters. Fayyaz et al. 2022, arXiv:2111.15667.
+    positions. Repeated picks count once, and their places go to the most significant of the others, so that K is known
+    and later blocks of any kind can follow (`sampled_layers` leaves those places empty, as published); y = (x +
+    attention(norm(x))) at those. The sampler has no parameters. Fayyaz et al. 2022, arXiv:2111.15667.
     """
 
     class Options(BlockOptions):
@@ -52,7 +53,6 @@ class AdaptiveTokenSampler(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         y, weights, v = self.attention(x)
-        score = (weights[:, :, 0, 1:] * torch.linalg.vector_norm(v[:, :, 1:], dim=-1)).sum(1).detach()
-        score = score / score.sum(-1, keepdim=True)
+        score = class_token_significance(weights, v)
         hit = inverse_transform_sample(score, self.count - 1) > 0
         return pick_positions(y, best_positions(F.pad(score + 2 * hit, (1, 0)), self.count, 1))

@@ -27,6 +27,10 @@ class ClassToken(Block):
         position: Literal["none", "learned"] = Field("none", description="learned: adds a table of [N + L, D]")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def infer(cls, shape: Shape, options: Any) -> Shape:
         return shape.with_(length=options.tokens + shape.length, height=0, width=0, frames=0)
 

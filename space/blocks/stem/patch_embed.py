@@ -6,17 +6,17 @@ import math
 from typing import Any, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
+from space.block import BlockOptions, block
 from space.blocks.rules import divisors, must_divide, must_fit, nearest
+from space.blocks.stem.patches import Patches
 from space.errors import ShapeError
-from space.ops.channels import learned_positions
+from space.ops.channels import learned_positions, patch_map
 from space.shape import Shape
 
 
 @block("patch_embed", role="stem", layout=("grid", "video"), paper=("uni4eye", "ssast"))
-class PatchEmbed(Block):
+class PatchEmbed(Patches):
     """Patches, each mapped to one vector. x [B, C, H, W] -> [B, (H / P) (W / P), D], or x [B, C, T, H, W] of a video.
 
     y_t = W vec(patch_t) + b + p_t, row by row (a video's frame by frame), with a learned table p for `position:
@@ -80,17 +80,10 @@ class PatchEmbed(Block):
         width = options.patch_width or options.patch
         down, across = options.stride or options.patch, options.stride or width
         length = ((shape.height - options.patch) // down + 1) * ((shape.width - width) // across + 1)
-        self.project: nn.Module
+        patch: tuple[int, ...] = (options.patch, width)
+        stride: tuple[int, ...] = (down, across)
         if shape.layout == "video":
-            frames = options.patch_frames
-            length = length * (shape.frames // frames)
-            self.project = nn.Conv3d(
-                shape.dim, options.dim, (frames, options.patch, width), stride=(frames, down, across)
-            )
-        else:
-            self.project = nn.Conv2d(shape.dim, options.dim, (options.patch, width), stride=(down, across))
+            length = length * (shape.frames // options.patch_frames)
+            patch, stride = (options.patch_frames, *patch), (options.patch_frames, *stride)
+        self.project = patch_map(shape.dim, options.dim, patch, stride)
         self.position = learned_positions(length, options.dim) if options.position == "learned" else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.project(x).flatten(2).transpose(1, 2)
-        return x if self.position is None else x + self.position

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from space.block import Block, BlockOptions, block
+from space.block import BlockOptions, block
 from space.blocks.rules import divisors, must_be_odd, nearest
+from space.blocks.stem.patches import Patches
 from space.errors import ShapeError
-from space.ops.channels import learned_positions
+from space.ops.channels import learned_positions, patch_map
 from space.shape import Shape
 
 
 @block("tubelet_embed", role="stem", layout=("video", "grid", "sequence"), paper="uni4eye")
-class TubeletEmbed(Block):
+class TubeletEmbed(Patches):
     """Non-overlapping tubelets, each mapped to one vector. x [B, C, T, H, W] -> [B, (T / F) (H / P) (W / P), D].
 
     y_t = W vec(tubelet_t) + b + p_t, frame by frame and row by row, with a learned table p for `position: learned`:
@@ -67,23 +68,20 @@ class TubeletEmbed(Block):
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
-        side = kernel = [options.patch, options.patch]
-        around = [0, 0]
+        side: tuple[int, ...] = (options.patch, options.patch)
+        seen = side
+        around: tuple[int, ...] = (0, 0)
         self.axes = [shape.height, shape.width]
         if shape.frames > 0:
             reach = options.frames if options.reach is None else options.reach
-            kernel = [reach, *side]
-            around = [0 if options.reach is None else reach // 2, 0, 0]
-            side = [options.frames, *side]
+            seen, side = (reach, *side), (options.frames, *side)
+            around = (0 if options.reach is None else reach // 2, *around)
             self.axes = [shape.frames, *self.axes]
         self.is_sequence = shape.layout == "sequence"
-        kind: Any = nn.Conv3d if shape.frames > 0 else nn.Conv2d
-        self.project = kind(shape.dim, options.dim, kernel, stride=side, padding=around)
+        self.project = patch_map(shape.dim, options.dim, seen, side, around)
         length = max(shape.frames, 1) * shape.height * shape.width // (options.frames * options.patch**2)
         self.position = learned_positions(length, options.dim) if options.position == "learned" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.is_sequence:
-            x = x.transpose(1, 2).unflatten(2, self.axes)
-        x = self.project(x).flatten(2).transpose(1, 2)
-        return x if self.position is None else x + self.position
+    def laid(self, x: Tensor) -> Tensor:
+        """A sequence on the axes that it came from."""
+        return x.transpose(1, 2).unflatten(2, self.axes) if self.is_sequence else x

@@ -42,6 +42,10 @@ class Cell(Block):
         )
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         check_pairs(len(options.edges), options.ends)
         for edge in options.edges:

@@ -30,6 +30,10 @@ class EarlyExit(Block):
         exit_share: float = Field(0.1, ge=0, lt=1, description="share of the remaining positions expected to leave")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
         never = options.threshold >= 1
         return options.model_copy(update={"threshold": 1.0, "exit_share": 0.1}) if never else options

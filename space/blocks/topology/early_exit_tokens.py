@@ -23,7 +23,8 @@ class EarlyExitTokens(Block):
 
     After each stage but the last the share `keep` goes on: the `context` surest, so that easy regions stay visible,
     and the least sure by max softmax. Every position has the scores of its last head. `keep: 1` builds the last head
-    only and is the plain network. Tang et al. 2023, arXiv:2308.01045 (DToP), with counts in place of a threshold.
+    only and is the plain network. Tang et al. 2023, arXiv:2308.01045 (DToP), with counts in place of a threshold: the
+    stages are blocks of any kind, and shapes never depend on data (`confidence_exit` has the threshold, on attention).
     """
 
     class Options(BlockOptions):

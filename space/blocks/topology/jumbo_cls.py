@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, BlockSlot, Child, Node, block
-from space.blocks.cycles import cycle_of
+from space.block import BlockOptions, BlockSlot, block
+from space.blocks.topology.cycled import CycledLayers
 from space.errors import ShapeError
 from space.ops.channels import learned_positions
 from space.shape import Shape
 
 
 @block("jumbo_cls", role="topology", layout="sequence", paper="jumbo-cls")
-class JumboCLS(Block):
+class JumboCLS(CycledLayers):
     """A class token J times as wide as the patches, in front of them. x [B, L, D] -> [B, J + L, D].
 
     In each of `times` layers the J pieces of the token c [J D] and the patches go through the mixer together,
@@ -48,11 +48,6 @@ class JumboCLS(Block):
         channels: list[BlockSlot] = Field(description="blocks on the patches, one a layer, cycled")
 
     @classmethod
-    def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
-        """Layers that pick anew, given the values its options may take."""
-        return max(values["times"])
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         if not options.last_channel and options.ffn == "none":
             raise ShapeError("the token has no other network than the last channel (set last_channel: true)", "ffn")
@@ -69,10 +64,6 @@ class JumboCLS(Block):
                 at = together if options.ffn == "none" else shape
                 child(options.channels[i % len(options.channels)], at, keep=True, index=i)
         return together
-
-    @classmethod
-    def document(cls, options: dict[str, Any], children: list[Child]) -> Node | None:
-        return {"jumbo_cls": {**options, **{slot: cycle_of(children, slot) for slot in ("mixers", "channels")}}}
 
     def __init__(self, shape: Shape, options: Options, *blocks: nn.Module) -> None:
         super().__init__()

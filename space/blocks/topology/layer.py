@@ -29,6 +29,10 @@ class Layer(Block):
         layer_scale: float | None = Field(None, gt=0, le=10, description="initial gain per channel; none: no gain")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         for half in ("mixer", "channel"):
             inner = getattr(options, half)

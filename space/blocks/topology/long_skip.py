@@ -36,6 +36,10 @@ class LongSkip(Block):
         fuse: Literal["concat", "sum"] = Field("concat", description="how a skip joins: by a map of both, or a sum")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         if len(options.early) != len(options.late) or not options.early:
             sizes = f"{len(options.early)} and {len(options.late)}"

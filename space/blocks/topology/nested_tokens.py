@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, BlockSlot, Child, Node, block
-from space.blocks.cycles import cycle_of
+from space.block import BlockOptions, BlockSlot, block
 from space.blocks.rules import must_be_odd, must_divide
+from space.blocks.topology.cycled import CycledLayers
 from space.errors import ShapeError
 from space.ops.channels import learned_positions
 from space.shape import Shape
@@ -37,7 +37,7 @@ class WordFusion(nn.Module):
 
 
 @block("nested_tokens", role="topology", layout="grid", paper="tnt")
-class NestedTokens(Block):
+class NestedTokens(CycledLayers):
     """Transformer in transformer. x [B, C, H, W] -> [B, 1 + N, D], N = (H / P) (W / P) patches of M words each.
 
     Words w = conv(x) + e, M = (P / S)^2 a patch, [B N, M, E]; patches y = [c; fuse_0(w)] + p, [B, 1 + N, D]. Then in
@@ -73,11 +73,6 @@ class NestedTokens(Block):
         outer: list[BlockSlot] = Field(description="blocks on the patches, one a layer, cycled")
 
     @classmethod
-    def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
-        """Layers that pick anew, given the values its options may take."""
-        return max(values["times"])
-
-    @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_be_odd("kernel", options.kernel)
         for axis, size in (("height", shape.height), ("width", shape.width)):
@@ -99,10 +94,6 @@ class NestedTokens(Block):
             child(options.inner[i % len(options.inner)], words, keep=True, index=i)
             child(options.outer[i % len(options.outer)], patches, keep=True, index=i)
         return patches
-
-    @classmethod
-    def document(cls, options: dict[str, Any], children: list[Child]) -> Node | None:
-        return {"nested_tokens": {**options, **{slot: cycle_of(children, slot) for slot in ("inner", "outer")}}}
 
     def __init__(self, shape: Shape, options: Options, *blocks: nn.Module) -> None:
         super().__init__()

@@ -30,6 +30,10 @@ class Parallel(Block):
         fuse: Literal["sum", "mean", "concat"] = Field("sum", description="how their outputs become one")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         outs = [child(branch, shape, keep="layout") for branch in options.branches]
         first = outs[0]

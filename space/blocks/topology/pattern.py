@@ -27,6 +27,10 @@ class Pattern(Sequence):
         times: int = Field(ge=1, le=1024, description="number of blocks in all")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
         """Places that pick anew, given the values its options may take."""
         return max(values["times"])

@@ -33,6 +33,10 @@ class PreLoopPost(Block):
         injection: bool = Field(False, description="every pass after the first also gets what `pre` gave")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         shape = child(options.pre, shape, name="pre")
         child(options.loop, shape, name="loop", keep=True)

@@ -28,6 +28,10 @@ class Repeat(Block):
         block: BlockSlot = Field(description="the block repeated")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def most_repetitions(cls, values: dict[str, list[Any]]) -> int:
         """Repetitions that pick anew, given the values its options may take."""
         return max(values["times"]) if "none" in values["share"] else 0

@@ -28,6 +28,10 @@ class Residual(Block):
         layer_scale: float | None = Field(None, gt=0, le=10, description="initial gain per channel; none: no gain")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         return child(options.block, shape, name="block", keep=True)
 

@@ -28,6 +28,10 @@ class Sandwich(Block):
         times: int = Field(1, ge=0, le=64, description="channel blocks N on each side")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         pair = [options.channel] if options.local == {"identity": {}} else [options.local, options.channel]
         for inner in [*pair * options.times, options.mixer, *pair * options.times]:

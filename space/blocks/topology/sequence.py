@@ -22,6 +22,10 @@ class Sequence(Block):
         blocks: list[BlockSlot] = Field(description="the blocks, first to last")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         for inner in options.blocks:
             shape = child(inner, shape)

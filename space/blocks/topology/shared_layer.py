@@ -27,6 +27,10 @@ class SharedLayer(Block):
         channel: ChannelSlot = Field(description="mixes channels; shared")
 
     @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
+
+    @classmethod
     def connect(cls, shape: Shape, options: Any, child: Callable[..., Shape]) -> Shape:
         child(options.mixer, shape, name="mixer", keep=True)
         child(options.channel, shape, name="channel", keep=True)

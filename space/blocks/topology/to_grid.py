@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from space.block import Block, BlockOptions, block
@@ -18,6 +20,10 @@ class ToGrid(Block):
 
     class Options(BlockOptions):
         pass
+
+    @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
 
     @classmethod
     def check(cls, shape: Shape, options: Options) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from space.block import Block, BlockOptions, block
@@ -17,6 +19,10 @@ class ToSequence(Block):
 
     class Options(BlockOptions):
         pass
+
+    @classmethod
+    def mixes(cls, options: Any) -> bool:
+        return False
 
     @classmethod
     def infer(cls, shape: Shape, options: Options) -> Shape:

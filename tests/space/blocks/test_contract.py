@@ -168,6 +168,7 @@ def test_normalised_options_build_the_same_network(case: Case) -> None:
     cls, options = parse_node(case.node)
     canonical = cls.normalise(case.shape, options)
     assert cls.normalise(case.shape, canonical) == canonical
+    assert getattr(canonical, "causal", False) is not None, "normalise must start from super().normalise"
     twin = Case(case.kind, case.shape_name, {case.kind: canonical.model_dump()}, case.shape)
     assert twin.build().state_dict().keys() == case.build().state_dict().keys()
     torch.testing.assert_close(twin.build().eval()(case.input()), case.build().eval()(case.input()))

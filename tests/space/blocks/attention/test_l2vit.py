@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,3 +88,31 @@ def test_floor_holds_the_denominator() -> None:
     q = torch.full((1, 2, 4, 4), 0.1, dtype=torch.float64)
     assert block.floor == 100.0
     same(clamped_linear_attention(q, q, q, 100.0), torch.full_like(q, 4 * 0.04 * 0.1 / 100))
+
+
+def influence_entropy(net: torch.nn.Module, x: torch.Tensor) -> float:
+    """Mean entropy, in nats, of how much each position is moved by each other one: norms of the Jacobian's blocks."""
+    length, width = x.shape[1:]
+    jacobian = torch.func.jacrev(lambda t: net(t)[0])(x).view(length, width, length, width)
+    weight = jacobian.square().sum((1, 3)).sqrt() * (1 - torch.eye(length, dtype=x.dtype))
+    share = weight / weight.sum(-1, keepdim=True)
+    return float(-(share.clamp(min=1e-300).log() * share).sum(-1).mean())
+
+
+@pytest.mark.paper("l2vit")
+def test_the_implicit_attention_is_flat_and_concentration_sharpens_it() -> None:
+    shape = Shape("sequence", 8, 144, height=12, width=12)
+    attend: Node = {"residual": {"block": {"clamped_linear_attention": {"heads": 2, "features": "elu", "floor": 1.0}}}}
+    near: Node = {
+        "residual": {
+            "block": {"sequence": {"blocks": [{"to_grid": {}}, {"local_concentration": {}}, {"to_sequence": {}}]}}
+        }
+    }
+    flat, x = built(attend, shape)
+    sharp, _ = built({"sequence": {"blocks": [attend, near]}}, shape)
+    sharp.load_state_dict({f"blocks.0.{k}": v for k, v in flat.state_dict().items()}, strict=False)
+    even = math.log(143)
+    with torch.no_grad():
+        before, after = (influence_entropy(net, x[:1]) for net in (flat, sharp))
+    assert before > 0.95 * even
+    assert after < before - 0.3

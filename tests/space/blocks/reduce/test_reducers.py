@@ -136,6 +136,36 @@ def test_later_layers_see_the_shorter_sequence() -> None:
     assert macs(node, SERIES) == 4 * L * D * D + 2 * L * L * D + layer(L // 2, 4 * D)
 
 
+@pytest.mark.paper("fastv")
+@pytest.mark.parametrize(
+    ("width", "heads", "hidden", "layers", "full", "percent"),
+    [(4096, 32, 11008, 32, 3, 57), (4096, 32, 11008, 32, 2, 55), (5120, 40, 13824, 40, 2, 55)],
+    ids=["7B-K3", "7B-K2", "13B-K2"],
+)
+def test_work_of_llava_is_the_published_share(
+    width: int, heads: int, hidden: int, layers: int, full: int, percent: int
+) -> None:
+    """LLaVA-1.5 with R = 50 %: the README lists 57 % for K = 3, the paper 55 % for K = 2 (13B: 45 % fewer).
+
+    576 visual tokens behind the 36 of the system prompt that the released evaluation protects (its
+    `--fast-v-sys-length 36`). Published layers cost 4 n d^2 + 2 n^2 d + 2 n d m.
+    """
+    shape = Shape("sequence", width, 36 + 576)
+    half = {"sequence": {"blocks": [{"attention_rank_prune": {"heads": heads, "keep": 0.5, "protected": 36}}]}}
+    layer = {"layer": {"mixer": {"attention": {"heads": heads}}, "channel": {"mlp": {"ratio": hidden / width}}}}
+    whole = macs(layer, shape)
+    n = shape.length
+    assert whole == 4 * n * width**2 + 2 * n**2 * width + 2 * n * width * hidden
+    short = infer_shape(half, shape)
+    assert short.length == 36 + 288
+    # The K-th layer ranks. Ours drops before its feed-forward network, the paper after it: 288 positions' difference.
+    channel = layer["layer"]["channel"]
+    ranking = macs(half, shape) + macs(channel, short)
+    assert whole - ranking == 288 * 2 * width * hidden
+    pruned = (layers - full) * macs(layer, short)
+    assert round(100 * (full * whole + pruned) / (layers * whole)) == percent
+
+
 @pytest.mark.paper("zero-tprune")
 def test_pagerank_is_the_stationary_distribution() -> None:
     attention = torch.softmax(sample(2, 7, 7), -1)
