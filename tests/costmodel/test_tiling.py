@@ -7,19 +7,20 @@ import math
 import numpy as np
 import pytest
 
+from costmodel.calibration.measured import product_rows
 from costmodel.calibration.tile_law import fit_law
-from costmodel.shapes import Shapes
 from costmodel.tiling import ANY, KERNEL_TILES, TERMS, Law, Work, tiled
 
 UNITS, PEAK, BYTES_PER_S = 108, 312e12, 2.0e12
+ELEMENTS = {1.0: "float8", 2.0: "float16", 4.0: "float32"}
 CENTRE = np.array([centre for centre, _, _ in TERMS.values()])
 
 
 def work(m: np.ndarray, n: np.ndarray, k: np.ndarray, itemsize: np.ndarray) -> Work:
     one = np.ones(len(m))
+    _, shapes = product_rows(m, n, k, [ELEMENTS[size] for size in itemsize])
     moved = itemsize * (m * k + k * n) + 2 * m * n
     rate = np.where(itemsize == 1, 2 * PEAK, PEAK)
-    shapes = Shapes(m, n, k, one, one, itemsize, itemsize)
     return Work(shapes, 2 * m * n * k / rate, moved / BYTES_PER_S, 3e-6 * one, UNITS, BYTES_PER_S)
 
 
