@@ -17,7 +17,7 @@ from nas.measuring import all_constraints, judge, known_untrained, told
 from nas.screening import default_samples, judge_many, make_screen
 from space import Constraint, InputError, Measure, NotUnrolled, SearchSpace
 
-_COUNTED = 20_000
+_COUNTED = 2_000
 _SAMPLES = 200
 
 
