@@ -135,7 +135,8 @@ class Automaton:
         if 0 in self.final:
             yield []
             return
-        states, path, nexts = [0], [], [0]
+        states, nexts = [0], [0]
+        path: list[int] = []
         while states:
             state, i = states[-1], nexts[-1]
             if i == len(self.edges[state]):
