@@ -18,7 +18,7 @@ from nas.screening import default_samples, judge_many, make_screen
 from space import Constraint, InputError, Measure, NotUnrolled, SearchSpace
 
 _COUNTED = 2_000
-_SAMPLES = 200
+_SAMPLES = 50
 
 
 def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[s
 
     Where it can be turned into tables (`screened`), `samples` random candidates (a million by default) are judged by
     them, `size` is the exact number of architectures, and `ranges` end at the candidates with the least and the most.
-    Elsewhere (`reason` says why), `samples` (200) distinct candidates are priced one by one.
+    Elsewhere (`reason` says why), `samples` (50) distinct candidates are priced one by one.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     constraints = all_constraints(space)
