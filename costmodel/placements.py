@@ -89,6 +89,14 @@ def place(nodes: tuple[Node, ...], shape: Shape, layout: Layout, situation: Situ
     )
 
 
+def operators_of(nodes: tuple[Node, ...], shape: Shape) -> int:
+    """Number of operators of some blocks in inference; 0 where they don't work at this shape."""
+    try:
+        return node_segment(_row(nodes), shape, Situation("inference", 1)).lengths[0]
+    except InputError:
+        return 0
+
+
 def _row(nodes: tuple[Node, ...]) -> Node:
     return chain(list(nodes)) or {"identity": {}}
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from costmodel.architecture_cost import _check, _situation, cost
 from costmodel.blocks import Layout, Situation, _plain_layout
 from costmodel.hardware import Profile, as_profile
-from costmodel.placements import COUNTS, Placement, Window, place
+from costmodel.placements import COUNTS, Placement, Window, operators_of, place
 from costmodel.reachable import extreme_words
 from costmodel.table import ITEMSIZE, Matrix
 from costmodel.training_windows import PARTS, TrainingWindow, training_peaks
 from space import Architecture, Automaton, InputError, Measure, NotUnrolled, SearchSpace, Shape, all_blocks
 
 _CHUNK = 65_536
+_MOST_TRAINED = 2_000
 _LATENCY = ("low", "expected", "high")
 Integers = NDArray[np.int32]
 
@@ -255,7 +256,13 @@ class _Tables:
                 (), self.entered[0][0], self.entered[0][1], np.full(len(COUNTS), np.nan), None, error="lost"
             )
         else:
-            made = place(self.automaton.symbols[symbol], shape, layout, self.situation)
+            nodes = self.automaton.symbols[symbol]
+            if self.situation.training and (operators := operators_of(nodes, shape)) > _MOST_TRAINED:
+                kind = next(iter(nodes[-1]))
+                raise NotUnrolled(
+                    f"a {kind} of it has {operators:,} operators, too many to trace a training step of each"
+                )
+            made = place(nodes, shape, layout, self.situation)
         self.placed[at, symbol] = len(self.placements)
         self.placements.append(made)
         self.exits.append(self.borders.setdefault(("exit", made.exit), len(self.borders)))
