@@ -1,17 +1,23 @@
 """How long a million candidates take, and whether the tables say what `cost` says of the same architectures.
 
     python benchmarks/screening.py [SPACE.yaml ...] [--count 1000000] [--compared 1000]
+    python benchmarks/screening.py --check [SPACE.yaml ...]
 
 For each space: seconds to turn it into tables, to draw and to price `--count` candidates (all costs on every device that
 the file names, feasibility included); the largest relative difference of any cost from `cost` over `--compared` random
 candidates; and beside it the peer, torch's FlopCounterMode running the built module on `meta`, which gives MACs only (median of
 50 candidates; building is shown apart).
+
+`--check` runs `nas check` on every shipped space and example instead, each in a process of its own, and prints whether it
+was screened or sampled, how many candidates were judged, and the seconds it took, loading of torch included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,6 +35,7 @@ from nas.screening import judge_many
 from space import Measure, SearchSpace, build
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SHIPPED = Path(__file__).parents[1] / "space" / "spaces"
 _ALWAYS = ("params", "macs", "vector_flops", "weight_bytes", "state_bytes")
 
 
@@ -74,19 +81,43 @@ def peer(screen: Screen, count: int = 50) -> tuple[float, float]:
     return statistics.median(counting), statistics.median(building)
 
 
+def check_all(paths: list[str]) -> None:
+    """`nas check --json` of every space, one row each."""
+    print(f"{'space':24} {'method':9} {'candidates':>10} {'feasible':>8} {'seconds':>7}  reason")
+    for path in paths:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "nas", "check", path, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=EXAMPLES.parent)
+        seconds = time.perf_counter() - start
+        told = json.loads(done.stdout)
+        method = "screened" if told["screened"] else "sampled"
+        share = told["feasible"] / told["samples"]
+        print(
+            f"{Path(path).stem:24} {method:9} {told['samples']:10,} {share:8.1%} {seconds:7.1f}  {told['reason']}",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Print one row a space."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("spaces", nargs="*", default=sorted(map(str, EXAMPLES.glob("*.yaml"))))
+    parser.add_argument("spaces", nargs="*")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--compared", type=int, default=1000)
     args = parser.parse_args()
+    examples = sorted(map(str, EXAMPLES.glob("*.yaml")))
+    if args.check:
+        check_all(
+            [str(Path(p).resolve()) for p in args.spaces] or [*examples, *sorted(map(str, SHIPPED.glob("*.yaml")))]
+        )
+        return
     torch.set_num_threads(1)
     print(
         f"{'space':16} {'architectures':>16} {'costs':>5} {'automaton s':>11} {'draw s':>7} {'tables + prices s':>17}"
         f" {'feasible':>8} {'us each':>7} {'difference':>10} {'FlopCounterMode us':>18} {'+ build us':>10} {'ratio':>7}"
     )
-    for path in args.spaces:
+    for path in args.spaces or examples:
         space = load_space(path)
         start = time.perf_counter()
         screen = Screen(space)

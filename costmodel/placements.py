@@ -19,6 +19,7 @@ from costmodel.pricing import price
 from costmodel.record import complete
 from costmodel.segment import Segment
 from costmodel.table import ITEMSIZE, C, Matrix, alive_bytes, selected_rows
+from costmodel.training_windows import entrance, exit_
 from space.block import Node, infer_shape
 from space.blocks.topology.sequence import chain
 from space.deployment import deployed_form
@@ -36,6 +37,7 @@ COUNTS = (
     "buffer_fixed",
     "state_bytes",
     "state_fixed",
+    "trainable",
 )
 _TABLE = [C[name] for name in ("macs", "macs_executed", "vector_flops")]
 _BORDER = [C[n] for n in ("dtype", "region_kind", "is_summary", "bytes_written", "fixed_written", "skipped")]
@@ -61,7 +63,7 @@ def place(nodes: tuple[Node, ...], shape: Shape, layout: Layout, situation: Situ
     raw = _row(nodes)
     try:
         out = infer_shape(raw, shape)
-        deployed = deployed_form(raw)
+        deployed = raw if situation.training else deployed_form(raw)
         segment = node_segment(deployed, shape, situation, layout)
         plain = segment if deployed is raw else node_segment(raw, shape, Situation("inference", 1))
     except InputError as error:
@@ -69,9 +71,13 @@ def place(nodes: tuple[Node, ...], shape: Shape, layout: Layout, situation: Situ
     rows = segment.rows(0)
     totals = rows[selected_rows(rows, None)][:, _TABLE].sum(axis=0)
     parameters = [plain.parameters, segment.active, segment.parameters]
-    memory = [segment.buffer_bytes, segment.buffer_fixed, segment.state_bytes, segment.state_fixed]
+    memory = [segment.buffer_bytes, segment.buffer_fixed, segment.state_bytes, segment.state_fixed, segment.trainable]
     size, stride = segment.output.size, segment.output.stride
-    after = Layout(tuple(size), tuple(s if n > 1 else 0 for n, s in zip(size, stride, strict=True)))
+    strides = tuple(s if n > 1 else 0 for n, s in zip(size, stride, strict=True))
+    after = Layout(tuple(size), strides, segment.differentiable)
+    borders = (
+        (entrance(segment), exit_(segment)) if situation.training else (_entrance(segment, rows), _exit(segment, rows))
+    )
     return Placement(
         nodes,
         shape,
@@ -79,9 +85,16 @@ def place(nodes: tuple[Node, ...], shape: Shape, layout: Layout, situation: Situ
         np.array([*parameters, *totals, *memory], dtype=float),
         (out, after),
         segment,
-        _entrance(segment, rows),
-        _exit(segment, rows),
+        *borders,
     )
+
+
+def operators_of(nodes: tuple[Node, ...], shape: Shape) -> int:
+    """Number of operators of some blocks in inference; 0 where they don't work at this shape."""
+    try:
+        return node_segment(_row(nodes), shape, Situation("inference", 1)).lengths[0]
+    except InputError:
+        return 0
 
 
 def _row(nodes: tuple[Node, ...]) -> Node:

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from costmodel.architecture_cost import _check, _situation, cost
 from costmodel.blocks import Layout, Situation, _plain_layout
 from costmodel.hardware import Profile, as_profile
-from costmodel.placements import COUNTS, Placement, Window, place
+from costmodel.placements import COUNTS, Placement, Window, operators_of, place
 from costmodel.reachable import extreme_words
 from costmodel.table import ITEMSIZE, Matrix
+from costmodel.training_windows import PARTS, TrainingWindow, training_peaks
 from space import Architecture, Automaton, InputError, Measure, NotUnrolled, SearchSpace, Shape, all_blocks
 
 _CHUNK = 65_536
+_MOST_TRAINED = 2_000
 _LATENCY = ("low", "expected", "high")
 Integers = NDArray[np.int32]
 
@@ -49,8 +51,9 @@ class Screen:
 
     @staticmethod
     def covers(measure: Measure) -> bool:
-        """True where the tables give it: counts and costs, but those of a training step."""
-        return measure.is_structural or (measure.is_cost and measure.phase != "training")
+        """True where the tables give it: counts and costs; of a training step, its peak memory."""
+        trained = measure.phase == "training" and measure.name != "peak_memory"
+        return measure.is_structural or (measure.is_cost and not trained)
 
     def values(self, words: Integers, measures: Iterable[Measure]) -> dict[Measure, Screened]:
         """Every measure for the candidates in `words` [n, length], rows of `Automaton.draw`.
@@ -78,7 +81,7 @@ class Screen:
                 tables = self._situations[measure.phase, measure.batch, measure.length]
                 costs = tables.mean_costs(measure)
                 step = functools.partial(tables.step, costs)
-                found.append(extreme_words(self.automaton, tables.start, step, [measure.name == "peak_memory"]))
+                found.append(extreme_words(self.automaton, tables.start, step, [tables.by_maximum(measure)]))
         return np.concatenate(found) if found else self.automaton.draw(0, 0)
 
     def architecture(self, word: Sequence[int]) -> Architecture:
@@ -157,12 +160,13 @@ class _Device:
     bounds: Matrix
     prices: dict[int, Matrix] = field(default_factory=dict)
     peaks: Matrix = field(default_factory=lambda: np.zeros(0))
+    heights: Matrix = field(default_factory=lambda: np.zeros((0, PARTS)))
 
     @classmethod
-    def of(cls, profile: Profile) -> _Device:
+    def of(cls, profile: Profile, training: bool) -> _Device:
         levels = [level.size_bytes.value for level in profile.memory if level.name != profile.weights_in]
         bounds = np.array([] if profile.weights_in else levels[:-1])
-        return cls(profile, profile.deployment_dtype, bounds)
+        return cls(profile, "float32" if training else profile.deployment_dtype, bounds)
 
 
 class _Tables:
@@ -184,7 +188,7 @@ class _Tables:
         self.borders: dict[Any, int] = {}
         self.exits: list[int] = []
         self.entrances: list[int] = []
-        self.windows: list[Window | None] = []
+        self.windows: list[Window | TrainingWindow | None] = []
         self.owners: list[int] = []
         self.known: dict[int, int] = {}
         self.devices: dict[str, _Device] = {}
@@ -252,7 +256,13 @@ class _Tables:
                 (), self.entered[0][0], self.entered[0][1], np.full(len(COUNTS), np.nan), None, error="lost"
             )
         else:
-            made = place(self.automaton.symbols[symbol], shape, layout, self.situation)
+            nodes = self.automaton.symbols[symbol]
+            if self.situation.training and (operators := operators_of(nodes, shape)) > _MOST_TRAINED:
+                kind = next(iter(nodes[-1]))
+                raise NotUnrolled(
+                    f"a {kind} of it has {operators:,} operators, too many to trace a training step of each"
+                )
+            made = place(nodes, shape, layout, self.situation)
         self.placed[at, symbol] = len(self.placements)
         self.placements.append(made)
         self.exits.append(self.borders.setdefault(("exit", made.exit), len(self.borders)))
@@ -267,13 +277,19 @@ class _Tables:
         own = int(self.placed[at, symbol])
         return int(self.onward[at, symbol]), [float(costs[own]) if own < len(costs) else np.nan]
 
+    def by_maximum(self, measure: Measure) -> bool:
+        """True where a measure of a candidate is the largest of its blocks' rather than their sum."""
+        return measure.name == "peak_memory" and not self.situation.training
+
     def mean_costs(self, measure: Measure) -> Matrix:
         """A measure of every placement; of a price, the mean over the neighbours it was seen between."""
         if measure.hardware is None:
             names = {"weight_bytes": "params_deployed"}
             return self.counts[:, COUNTS.index(names.get(measure.name, measure.name))]
         device = self.devices[measure.hardware]
-        if measure.name == "peak_memory":
+        if self.situation.training:
+            prices = self._heights(device)[:-1, 0]  # What a block keeps for its way back.
+        elif measure.name == "peak_memory":
             prices = self._peaks(device)[:-1]
         else:
             column = 1 if measure.name == "latency" else 3
@@ -307,24 +323,29 @@ class _Tables:
         found[own] = np.array([self.known[one] for one in codes.tolist()], dtype=np.int32)[inverse]
         return found.reshape(places.shape)
 
-    def _window(self, before: int, own: int, after: int) -> Window | None:
+    def _window(self, before: int, own: int, after: int) -> Window | TrainingWindow | None:
         chosen = [self.placements[i] if i >= 0 else None for i in (before, own, after)]
         if any(p is not None and p.error for p in chosen):
             return None
         assert chosen[1] is not None
-        return Window.of(chosen[0], chosen[1], chosen[2], self.situation)
+        kind = TrainingWindow if self.situation.training else Window
+        return kind.of(chosen[0], chosen[1], chosen[2], self.situation)
 
     def _on(self, name: str, windows: Integers, sums: dict[str, Matrix]) -> dict[str, Matrix]:
         """Columns of one device; see `costmodel.architecture_cost` for how they're put together."""
         device = self.devices.get(name)
         if device is None:
-            device = self.devices[name] = _Device.of(as_profile(name))
+            device = self.devices[name] = _Device.of(as_profile(name), self.situation.training)
         size = ITEMSIZE[device.dtype]
 
         def scaled(what: str) -> Matrix:
             fixed = sums[f"{what}_fixed"]
             return (sums[f"{what}_bytes"] - fixed) * size / 4 + fixed
 
+        if self.situation.training:
+            working = training_peaks(self._heights(device), windows) + 8.0 * sums["trainable"]
+            whole = sums["params"] * size + scaled("buffer") if self._holds_weights(device) else 0.0
+            return {"peak_memory": np.where(np.isnan(sums["macs"]), np.nan, np.rint(working + whole))}
         weights = sums["params_deployed"] * size + scaled("buffer")
         level = np.searchsorted(device.bounds, weights)
         totals = np.zeros((len(windows), 4))
@@ -336,12 +357,27 @@ class _Tables:
         profile = device.profile
         peaks = self._peaks(device)
         peak = peaks[windows].max(axis=1, initial=0.0) + scaled("state")
-        if profile.limits.sram_bytes is None or profile.limits.flash_bytes is None:
+        if self._holds_weights(device):
             peak = peak + weights
         missing = np.isnan(sums["macs"])
         low, expected, high, energy = (np.where(missing, np.nan, totals[:, i]) for i in range(4))
         energy = energy + profile.static_power_w.value * expected
         return {"low": low, "expected": expected, "high": high, "energy": energy, "peak_memory": np.rint(peak)}
+
+    def _holds_weights(self, device: _Device) -> bool:
+        """False where weights lie in a flash memory of their own."""
+        limits = device.profile.limits
+        return limits.sram_bytes is None or limits.flash_bytes is None
+
+    def _heights(self, device: _Device) -> Matrix:
+        """What every window adds and reaches in a training step; the last, which -1 finds, nothing."""
+        none = np.array([0.0, -np.inf] * (PARTS // 2))
+        more = [
+            w.heights(device.profile, device.dtype) if isinstance(w, TrainingWindow) else none * np.nan
+            for w in self.windows[len(device.heights) :]
+        ]
+        device.heights = np.concatenate([device.heights, np.array(more).reshape(-1, PARTS)])
+        return np.concatenate([device.heights, none[None]])
 
     def _prices(self, device: _Device, level: int, weights: float, asked: Integers) -> Matrix:
         """Prices of all windows at one level of weights; the last row, which -1 finds, is zero."""
@@ -352,7 +388,7 @@ class _Tables:
             )
         for index in asked[asked >= 0].tolist():
             window = self.windows[index]
-            if np.isnan(held[index, 0]) and window is not None:
+            if np.isnan(held[index, 0]) and isinstance(window, Window):
                 held[index] = window.priced(device.profile, device.dtype, weights)
         device.prices[level] = held
         return held
@@ -361,6 +397,9 @@ class _Tables:
         """Peaks of all windows; the last, which -1 finds, is zero."""
         size = math.prod(self.entered[0][1].size)
         given = size * (8.0 if self.entered[0][0].layout == "tokens" else ITEMSIZE[device.dtype])
-        more = [w.peak(device.profile, device.dtype, given) if w else np.nan for w in self.windows[len(device.peaks) :]]
+        more = [
+            w.peak(device.profile, device.dtype, given) if isinstance(w, Window) else np.nan
+            for w in self.windows[len(device.peaks) :]
+        ]
         device.peaks = np.concatenate([device.peaks, more])
         return np.append(device.peaks, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from space import (
     unmixed_share,
 )
 
-_COUNTED = 20_000
-_SAMPLES = 200
+_COUNTED = 2_000
+_SAMPLES = 50
+_SECONDS = 8.0
+"""For as long new candidates are priced one by one where no number of them is asked for."""
 
 
 def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[str, Any]:
@@ -35,8 +38,9 @@ def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[s
 
     Where it can be turned into tables (`screened`), `samples` random candidates (a million by default) are judged by
     them, `size` is the exact number of architectures, and `ranges` end at the candidates with the least and the most.
-    Elsewhere (`reason` says why), `samples` (200) distinct candidates are priced one by one. `warnings` are what a
-    space may well be meant to hold, but seldom is: candidates whose positions never meet before the final pooling.
+    Elsewhere (`reason` says why), `samples` distinct candidates are priced one by one (up to 50, as many as 8 s allow).
+    `warnings` are what a space may well be meant to hold, but seldom is: candidates whose positions never meet before
+    the final pooling.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     constraints = all_constraints(space)
@@ -46,7 +50,7 @@ def check(space: str | Path | SearchSpace, samples: int | None = None) -> dict[s
     try:
         screen = make_screen(space, measures, constraints)
     except NotUnrolled as reason:
-        return _sampled(space, measures, constraints, samples or _SAMPLES) | {"screened": False, "reason": str(reason)}
+        return _sampled(space, measures, constraints, samples) | {"screened": False, "reason": str(reason)}
     return _screened(space, screen, measures, constraints, samples or default_samples(screen))
 
 
@@ -90,13 +94,18 @@ def _range(drawn: Any, ends: Any) -> dict[str, float]:
 
 
 def _sampled(
-    space: SearchSpace, measures: Sequence[Measure], constraints: Sequence[Constraint], samples: int
+    space: SearchSpace, measures: Sequence[Measure], constraints: Sequence[Constraint], samples: int | None
 ) -> dict[str, Any]:
-    drawn = space.sample_many(samples, space.search.seed)
+    drawn = space.sample_many(samples or _SAMPLES, space.search.seed)
+    until = math.inf if samples else time.monotonic() + _SECONDS
+    judged = 0
     found: dict[Measure, list[float]] = {m: [] for m in measures}
     missed: dict[str, int] = {}
     feasible, nearest = 0, (math.inf, "")
     for candidate in drawn:
+        if judged and time.monotonic() > until:
+            break
+        judged += 1
         costs, wrong = judge(candidate, measures, constraints)
         for measure, cost in costs.items():
             found[measure].append(cost.value)
@@ -111,7 +120,7 @@ def _sampled(
         "size": size,
         "log10_size": round(math.log10(int(size)), 2) if exact else _finite(space.log10_size),
         "exact": exact,
-        "samples": len(drawn),
+        "samples": judged,
         "feasible": feasible,
         "missed": missed,
         "nearest": nearest[1],

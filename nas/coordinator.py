@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nas.executors import Executor
+from nas.feasibility import placeholders
 from nas.front import hypervolume, on_front
 from nas.measuring import Measured, all_constraints, judge, known_untrained, needs_training, told, violations
 from nas.schedule import INFEASIBLE_IN_A_ROW, Outcome, Schedule, none_feasible
@@ -20,7 +21,6 @@ from space import Architecture, Measure, Objective, SearchSpace, canonical_json
 from space.measures import TASK_METRICS
 from store import Measurement, Store, Study, TrialRecord
 
-_WORST = 1e9
 _ALWAYS = (Measure("params"), Measure("macs"))
 
 
@@ -164,7 +164,8 @@ class Coordinator:
                 trial_id = self._add(number, architecture, costs, payload, "queued")
                 self._send(trial_id, number, architecture, costs)
                 continue
-            payload["values"] = values = self._placeholders({m: c.value for m, c in costs.items()})
+            # The strategy keeps to the file's constraints; a limit of the training machine is learnt from a refusal.
+            payload["values"] = values = placeholders(self.objectives, {m: c.value for m, c in costs.items()})
             violation, reason = sum(missed.values()), told(missed)
             self._add(number, architecture, costs, payload, "infeasible", reason, violation)
             self.schedule.refused(values, violation)
@@ -291,11 +292,7 @@ class Coordinator:
     def _outcome(self, state: str, values: dict[str, float], violation: float) -> Outcome:
         if state == "complete":
             return Outcome(tuple(values[str(o)] for o in self.objectives), violation)
-        return Outcome(tuple(self._placeholders({})), 1.0)
-
-    def _placeholders(self, known: dict[Measure, float]) -> list[float]:
-        """Objective values with the worst in place of those that need training."""
-        return [known.get(o.measure, 0.0 if o.direction == "max" else _WORST) for o in self.objectives]
+        return Outcome(tuple(placeholders(self.objectives, {})), 1.0)
 
     def _changed(self) -> None:
         if self.listener:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.coordinator import Coordinator, Listener
+from nas.feasibility import Feasibility
 from nas.lease import LeaseKeeper
 from nas.loading import default_store, load_space
 from nas.schedule import Schedule
@@ -100,7 +101,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _strategy(space: SearchSpace, search: SearchSettings) -> Strategy:
-    return make_strategy(search.strategy, space, [o.direction for o in objectives_of(space)], search)
+    objectives = objectives_of(space)
+    feasible = Feasibility(space, space.constraints, objectives)
+    return make_strategy(search.strategy, space, [o.direction for o in objectives], search, feasible)
 
 
 def _begin(store: Store, space: SearchSpace, chosen: RunOptions) -> tuple[StudyRecord, dict[str, Any]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.feasibility import Feasibility
 from nas.front import on_front
 from nas.loading import load_space
-from nas.measuring import all_constraints, judge, known_untrained, told
-from nas.schedule import INFEASIBLE_IN_A_ROW, Outcome, Schedule, none_feasible
+from nas.measuring import all_constraints
+from nas.schedule import Outcome, Schedule
 from nas.strategies import make_strategy, search_settings
 from space import Architecture, InputError, SearchSpace
 
@@ -55,22 +56,11 @@ def search(
         space.search.model_dump(), strategy=strategy, trials=trials, seed=seed, population=population
     )
     directions: list[Any] = list(objectives.values())
-    schedule = Schedule(make_strategy(strategy, space, directions, settings), lag=1)
-    constraints = all_constraints(space)
-    measures = [c.measure for c in constraints if known_untrained(c.measure)]
+    feasible = Feasibility(space, all_constraints(space))
+    schedule = Schedule(make_strategy(strategy, space, directions, settings, feasible), lag=1)
     found: list[SearchTrial] = []
-    refused, nearest = 0, (math.inf, "")
     while len(found) < trials and (proposal := schedule.propose()) is not None:
         architecture = proposal.architecture
-        _, missed = judge(architecture, measures, constraints)
-        if missed:
-            refused += 1
-            nearest = min(nearest, (sum(missed.values()), told(missed)))
-            if refused >= INFEASIBLE_IN_A_ROW:
-                raise none_feasible(refused, nearest[1])
-            schedule.refused([0.0] * len(objectives), sum(missed.values()))
-            continue
-        refused = 0
         values = _checked(evaluate(architecture), objectives)
         number = schedule.oldest
         assert number is not None

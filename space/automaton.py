@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -137,6 +137,42 @@ class Automaton:
             ways = [e.probability * found[e.target] for e in edges if e.symbol < 0 or allowed[e.symbol]]
             found[state] = 1.0 if state in self.final else sum(ways) / sum(e.probability for e in edges)
         return found[0]
+
+    def paths(self) -> Iterator[list[int]]:
+        """Every path, as `walk` numbers edges, the last choices changing first; two may write the same word."""
+        _, _, _, first, _ = self._flat
+        if 0 in self.final:
+            yield []
+            return
+        states, nexts = [0], [0]
+        path: list[int] = []
+        while states:
+            state, i = states[-1], nexts[-1]
+            if i == len(self.edges[state]):
+                states.pop()
+                nexts.pop()
+                if path:
+                    path.pop()
+                continue
+            nexts[-1] += 1
+            target = self.edges[state][i].target
+            edge = int(first[state]) + i
+            if target in self.final:
+                yield [*path, edge]
+                continue
+            path.append(edge)
+            states.append(target)
+            nexts.append(0)
+
+    def words(self, paths: Sequence[Sequence[int]]) -> Integers:
+        """The words [paths, longest] that some paths write, padded with -1 at the end."""
+        _, symbols, _, _, _ = self._flat
+        out = np.full((len(paths), max(self.longest, 1)), -1, dtype=np.int32)
+        for row, path in zip(out, paths, strict=True):
+            written = symbols[list(path)] if len(path) else symbols[:0]
+            written = written[written >= 0]
+            row[: len(written)] = written
+        return out
 
     def picks(self, path: Sequence[int]) -> dict[str, Any]:
         """The picks of a path, a row of `walk`'s edges."""

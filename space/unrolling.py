@@ -25,10 +25,11 @@ from space.spec import BlockOf, Choice, ListOf, Picks, Spec, combinations, possi
 
 _NAMED = "choices."
 _CONVERSIONS: tuple[Node, ...] = ({"to_grid": {}}, {"to_sequence": {}})
-_MOST_STATES = 5_000
-_MOST_EDGES = 60_000
+_MOST_STATES = 10_000
+_MOST_EDGES = 100_000
 _MOST_SYMBOLS = 3_000
 _MOST_TRIES = 20_000
+_MOST_TIED = 10_000
 _MOST_SHARED = 500
 
 Scopes = tuple[tuple[str, str], ...]
@@ -72,7 +73,9 @@ class _Unroller:
         self.symbols: dict[str, int] = {}
         self.nodes: list[tuple[Node, ...]] = []
         self.parts: dict[Any, list[tuple[list[Node], Shape, Picks, float]]] = {}
-        self.named: dict[int, frozenset[str]] = {}
+        self.written: dict[Any, list[Any]] = {}
+        self.named: dict[int, dict[str, float]] = {}
+        self.needed: dict[tuple[int, ...], frozenset[str]] = {}
         self.kept: list[Any] = []
         self.edge_count = 0
         self.tries = 0
@@ -183,22 +186,39 @@ class _Unroller:
         key = (id(spec), state.shape, known, () if plain else work.scopes)
         if key not in self.parts:
             self.parts[key] = self._resolved(spec, state.shape, before, () if plain else work.scopes)
-        for nodes, shape, made, probability in self.parts[key]:
-            if plain:
-                made = {scoped(site, list(work.scopes)): value for site, value in made.items()}
-            flat = _flat([*({kind: {}} for kind in state.pending), *nodes])
-            end = len(flat)
-            while end and flat[end - 1] in _CONVERSIONS:
-                end -= 1
-            pending = tuple(next(iter(n)) for n in flat[end:])
-            symbols = [self._symbol(group) for group in _groups(flat[:end])] or [-1]
-            left = (_Work(None, (), tuple(symbols[1:])), *rest) if symbols[1:] else rest
-            yield probability, symbols[0], self._state(left, shape, before | made, pending, state.sharing), made
+        states: dict[Any, _State] = {}
+        for symbols, shape, made, probability, pending in self._written(
+            key, state.pending, work.scopes if plain else ()
+        ):
+            left = (_Work(None, (), symbols[1:]), *rest) if symbols[1:] else rest
+            after = self._state(left, shape, before | made, pending, state.sharing)
+            yield probability, symbols[0], states.setdefault(after, after), made
+
+    def _written(self, key: Any, pending: tuple[str, ...], scopes: Scopes) -> list[Any]:
+        """What a block may become as symbols, with its picks named as these repetitions name them."""
+        written = (key, pending, scopes)
+        if written not in self.written:
+            self.written[written] = found = []
+            for nodes, shape, made, probability in self.parts[key]:
+                if scopes:
+                    made = {scoped(site, list(scopes)): value for site, value in made.items()}
+                flat = _flat([*({kind: {}} for kind in pending), *nodes])
+                end = len(flat)
+                while end and flat[end - 1] in _CONVERSIONS:
+                    end -= 1
+                symbols = tuple(self._symbol(group) for group in _groups(flat[:end])) or (-1,)
+                found.append((symbols, shape, made, probability, tuple(next(iter(n)) for n in flat[end:])))
+        return self.written[written]
 
     def _resolved(self, spec: Spec, shape: Shape, picks: Picks, scopes: Scopes) -> Any:
         """What a block may become: [(nodes, shape after it, new picks, probability)], each different one once."""
         if (ways := _ways(spec)) > _MOST_TRIES:
             raise NotUnrolled(f"{spec.path} is one block that can be {ways:.2g} different ones")
+        free = math.prod(count for site, count in self._mentions(spec).items() if site not in picks)
+        if ways * free > _MOST_TIED:
+            raise NotUnrolled(
+                f"{spec.path} is one block with {ways * free:,.0f} picks, most of them tied to later ones"
+            )
         found: dict[Any, tuple[list[Node], Shape, Picks, float]] = {}
         for (node, out), made, probability in self._outcomes(lambda a: a.slot(spec, shape), picks, scopes):
             nodes = _flat([node] if node else [])
@@ -222,21 +242,25 @@ class _Unroller:
     ) -> _State:
         """A state with those picks only that something after it can ask for."""
         if not sharing:
-            needed = frozenset().union(*(self._mentions(w.spec) for w in stack if w.spec is not None))
+            specs = tuple(id(w.spec) for w in stack if w.spec is not None)
+            if specs not in self.needed:
+                found = (self._mentions(w.spec) for w in stack if w.spec is not None)
+                self.needed[specs] = frozenset(site for named in found for site in named)
+            needed = self.needed[specs]
             picks = {site: value for site, value in picks.items() if site in needed}
         ties = tuple(sorted(picks.items(), key=lambda item: item[0]))
         return _State(stack, shape, ties, pending, sharing)
 
-    def _mentions(self, spec: Spec) -> frozenset[str]:
-        """The named sites in a block."""
+    def _mentions(self, spec: Spec) -> dict[str, float]:
+        """The named sites in a block, and of how many values each is."""
         if id(spec) not in self.named:
-            found: set[str] = set()
+            found: dict[str, float] = {}
             for inner in walk_blocks(spec):
                 if isinstance(inner, Choice):
-                    found.add(inner.site)
+                    found[inner.site] = inner.domain.count
                 elif isinstance(inner, BlockOf):
-                    found.update(v.site for value in inner.values.values() for v in walk_values(value))
-            self.named[id(spec)] = frozenset(site for site in found if site.startswith(_NAMED))
+                    found |= {v.site: v.domain.count for value in inner.values.values() for v in walk_values(value)}
+            self.named[id(spec)] = {site: count for site, count in found.items() if site.startswith(_NAMED)}
             self.kept.append(spec)
         return self.named[id(spec)]
 

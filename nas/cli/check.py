@@ -11,7 +11,7 @@ from nas.cli.arguments import positive
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nas check`."""
     parser.add_argument("space", metavar="SPACE.yaml", help="space file")
-    told = "candidates drawn (default 1,000,000 by tables, 200 one by one)"
+    told = "candidates drawn (default 1,000,000 by tables, up to 50 one by one)"
     parser.add_argument("--samples", type=positive, metavar="N", help=told)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
 from space import Architecture, InputError, SearchSettings, SearchSpace
 from space.kinds import Kinds
 
-_ENUMERATED = 100_000
+if TYPE_CHECKING:
+    from nas.feasibility import Feasibility
 
 
 @dataclass(frozen=True)
@@ -25,40 +25,45 @@ class Proposal:
 
 
 class Strategy(ABC):
-    """Proposes candidates.
+    """Proposes candidates, feasible ones only.
 
     Promises: `propose` is a pure function of the space, the settings, the number, and the sequence of earlier calls;
-    `replay` has the effect that the `propose` which returned `memory` had; no id of `seen` is proposed. The caller
-    tells every proposal's outcome once, in an order of its own that it repeats on resume.
+    `replay` has the effect that the `propose` which returned `memory` had; no id of `seen` is proposed, and none that
+    `feasible` refuses. The caller tells every proposal's outcome once, in an order of its own that it repeats on resume.
     """
 
     name: ClassVar[str]
 
     def __init__(
-        self, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
+        self,
+        space: SearchSpace,
+        directions: Sequence[Literal["max", "min"]],
+        settings: SearchSettings,
+        feasible: Feasibility,
     ) -> None:
         self.space = space
         self.directions = tuple(directions)
         self.settings = settings
+        self.feasible = feasible
         # Draws in vain after which a random search for something new gives up.
-        self.enumerable = space.log10_size <= math.log10(_ENUMERATED) and not any(
-            domain.kind == "float" for domain in space.sites.values()
-        )
-        self.patience = 100 if self.enumerable else 2000
+        self.patience = 100 if feasible.enumerable else 2000
         self._in_order: Iterator[Architecture] | None = None
 
     def next_in_order(self, seen: set[str]) -> Architecture | None:
-        """The first architecture, in the order of the file's choices, that isn't in `seen`, which only ever grows.
+        """The first feasible architecture, in the order of the file's choices, that isn't in `seen`, which only grows.
 
         None where there is none left, or where the space is too large to go through.
         """
         if self._in_order is None:
-            self._in_order = self.space.enumerate() if self.enumerable else iter(())
+            self._in_order = self.feasible.in_order() if self.feasible.enumerable else iter(())
         return next((candidate for candidate in self._in_order if candidate.id not in seen), None)
 
     @abstractmethod
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
-        """A candidate whose id isn't in `seen`; None where the space has no more."""
+        """A feasible candidate whose id isn't in `seen`; None where the space has no more.
+
+        Raises InputError where none is found among very many.
+        """
 
     @abstractmethod
     def replay(self, number: int, memory: dict[str, Any]) -> None:
@@ -92,10 +97,22 @@ def strategy_names() -> tuple[str, ...]:
 
 
 def make_strategy(
-    name: str, space: SearchSpace, directions: Sequence[Literal["max", "min"]], settings: SearchSettings
+    name: str,
+    space: SearchSpace,
+    directions: Sequence[Literal["max", "min"]],
+    settings: SearchSettings,
+    feasible: Feasibility | None = None,
 ) -> Strategy:
-    """A strategy by name. Raises NameUnknown with the nearest known one."""
-    return strategies.get(name)(space, directions, settings)
+    """A strategy by name, which proposes what `feasible` lets pass (None: everything).
+
+    Raises NameUnknown with the nearest known one.
+    """
+    made = strategies.get(name)
+    if feasible is None:
+        from nas.feasibility import Feasibility
+
+        feasible = Feasibility(space)
+    return made(space, directions, settings, feasible)
 
 
 def search_settings(given: Mapping[str, Any], **asked: Any) -> SearchSettings:

@@ -22,7 +22,7 @@ class _Sampler(WholeSpace, optuna.samplers.NSGAIISampler):
 class NSGA2(OptunaStrategy):
     """Evolution with non-dominated sorting and crowding, for several objectives. Deb et al. 2002, IEEE TEC 6(2).
 
-    The first `population` candidates are random; constraints count before objectives.
+    The first `population` candidates are random feasible ones; later infeasible ones are learnt from, not proposed.
     """
 
     _replayed = 0
@@ -30,8 +30,8 @@ class NSGA2(OptunaStrategy):
     def sampler(self, seed: int) -> WholeSpace:
         return _Sampler(population_size=self.settings.population, seed=seed)
 
-    def replay(self, number: int, memory: dict[str, Any]) -> None:
-        generation = next((v for k, v in memory["attributes"].items() if k.endswith(":generation")), 0)
+    def noted(self, attributes: dict[str, Any]) -> None:
+        generation = _generation(attributes)
         if generation > self._replayed:
             # A generation's parents are chosen once, from what was told by then: choose them at the same moment.
             self.study.tell(self.study.ask(), state=TrialState.FAIL)
@@ -39,3 +39,10 @@ class NSGA2(OptunaStrategy):
             assert isinstance(sampler, _Sampler)
             sampler.get_parent_population(self.study, generation)
             self._replayed = generation
+
+    def at_random(self, number: int, attributes: dict[str, Any]) -> bool:
+        return _generation(attributes) == 0
+
+
+def _generation(attributes: dict[str, Any]) -> int:
+    return next((value for key, value in attributes.items() if key.endswith(":generation")), 0)

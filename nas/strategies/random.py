@@ -11,14 +11,12 @@ from nas.strategies.optuna_strategy import derived_seed
 
 @strategy("random")
 class Random(Strategy):
-    """Uniform at every choice among the values that work there. Bergstra & Bengio 2012; the baseline to beat."""
+    """Uniform at every choice among the values that work there, until all constraints are met. Bergstra & Bengio 2012; the baseline to beat."""
 
     def propose(self, number: int, seen: set[str]) -> Proposal | None:
         seed = derived_seed(self.settings.seed, number)
-        for candidate in self.space.stream(seed, set(seen), self.patience):
-            return Proposal(candidate, {})
-        left = self.next_in_order(seen)
-        return Proposal(left, {}) if left else None
+        found = self.feasible.draw(seed, seen, self.patience) or self.next_in_order(seen)
+        return Proposal(found, {}) if found else None
 
     def replay(self, number: int, memory: dict[str, Any]) -> None:
         """Random search learns nothing."""

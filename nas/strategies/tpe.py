@@ -19,7 +19,7 @@ class _Sampler(WholeSpace, optuna.samplers.TPESampler):
 class TPE(OptunaStrategy):
     """Tree-structured Parzen estimator: draws where good candidates are dense. Bergstra et al. 2011, NeurIPS.
 
-    The first `population` candidates are random. Several objectives: Ozaki et al. 2022, JAIR 73.
+    The first `population` candidates are random feasible ones. Several objectives: Ozaki et al. 2022, JAIR 73.
     """
 
     def sampler(self, seed: int) -> WholeSpace:
@@ -32,5 +32,5 @@ class TPE(OptunaStrategy):
                 warn_independent_sampling=False,
             )
 
-    def replay(self, number: int, memory: dict[str, Any]) -> None:
-        """The density estimates follow from what is told."""
+    def at_random(self, number: int, attributes: dict[str, Any]) -> bool:
+        return number < self.settings.population

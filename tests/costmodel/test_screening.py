@@ -20,6 +20,7 @@ DECODE = [
     "latency@h100-sxm(decode, batch=8, length=40)",
     "latency@x86-core(length=32)",
 ]
+TRAINING = [f"peak_memory@{device}(training, batch=4)" for device in DEVICES]
 VISION = """
 input: {kind: image, shape: [3, 16, 16]}
 architecture:
@@ -127,7 +128,28 @@ def test_the_check_notices_a_price_that_is_no_sum() -> None:
         screen.check(words, asked)
 
 
-def test_a_training_step_is_not_covered() -> None:
-    assert not Screen.covers(parse_measure("peak_memory@x86-core(training)"))
+def test_of_a_training_step_only_the_peak_is_covered() -> None:
+    assert Screen.covers(parse_measure("peak_memory@x86-core(training)"))
+    assert not Screen.covers(parse_measure("latency@x86-core(training)"))
     assert not Screen.covers(parse_measure("accuracy"))
     assert Screen.covers(parse_measure("depth"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_training_peaks_of_the_examples(path: Path) -> None:
+    assert_equal(SearchSpace.from_file(path), TRAINING, 12)
+
+
+def test_training_peaks_over_borders_of_views_folded_blocks_and_a_block_without_rows() -> None:
+    assert_equal(SearchSpace.from_text(VISION), TRAINING, 60)
+
+
+def test_extremes_of_training_peaks_are_those_of_every_candidate() -> None:
+    space = SearchSpace.from_text(VISION.replace("[1, 4]", "[1, 2]"))
+    screen = Screen(space)
+    (measure,) = measures(TRAINING[0])
+    screen.values(screen.automaton.draw(20_000, 0), [measure])
+    ends = screen.values(screen.extremes([measure]), [measure])[measure].expected
+    every = [measure_costs(architecture, [measure])[measure].value for architecture in space.enumerate()]
+    assert ends.min() == pytest.approx(min(every), rel=0.05)
+    assert ends.max() == pytest.approx(max(every), rel=0.05)

@@ -88,21 +88,18 @@ def test_a_finished_result_is_committed_before_the_next_proposal(tmp_path: Path,
     assert states == [["complete"] * n + ["running"] for n in range(6)]
 
 
-def test_infeasible_candidates_are_counted_and_not_trained(tmp_path: Path, url: str, stub: Stub) -> None:
+@pytest.mark.parametrize("strategy", ["grid", "nsga2", "random", "tpe"])
+def test_what_misses_a_constraint_is_never_a_trial(tmp_path: Path, url: str, stub: Stub, strategy: str) -> None:
     executor = stub()
     text = SPACE + 'constraints: ["params <= 600", "count(depthwise_conv) <= 1", "depth <= 2"]\n'
-    study = ran(tmp_path, url, text)
-    counts = study.summary()["trials"]
-    assert counts["complete"] == 20 == len(executor.evaluated)
-    assert counts["infeasible"] > 0
+    study = ran(tmp_path, url, text, strategy=strategy)
+    assert study.summary()["trials"] == {"complete": 20, "failed": 0, "pruned": 0, "infeasible": 0}
+    assert len(executor.evaluated) == 20
     with Store(url, read_only=True) as store:
-        trials = store.trials_for_resume("tiny")
-        refused = next(store.trial("tiny", t.number) for t in trials if t.state == "infeasible")
-        values = [store.trial("tiny", t.number).values["params"] for t in trials if t.state == "complete"]
-    assert max(values) <= 600
-    assert refused.violation > 0
-    assert "is missed by" in refused.reason
-    assert refused.attempts == 0
+        trials = [store.trial("tiny", t.number) for t in store.trials_for_resume("tiny")]
+    assert [t.number for t in trials] == list(range(20))
+    assert max(t.values["params"] for t in trials) <= 600
+    assert all(t.feasible for t in trials)
 
 
 def test_failed_and_diverged_trials_do_not_stop_the_study(tmp_path: Path, url: str, stub: Stub) -> None:
@@ -202,19 +199,35 @@ def test_nothing_is_evaluated_twice_in_one_store(tmp_path: Path, url: str, stub:
     assert len(executor.evaluated) == 65 - len(again)
 
 
+@pytest.mark.parametrize("strategy", ["grid", "nsga2", "random", "tpe"])
 def test_a_constraint_that_nothing_meets_is_one_clear_error(
-    tmp_path: Path, url: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, url: str, stub: Stub, strategy: str
 ) -> None:
-    monkeypatch.setattr("nas.coordinator.INFEASIBLE_IN_A_ROW", 30)
     executor = stub()
     with pytest.raises(InputError) as error:
-        ran(tmp_path, url, SPACE + 'constraints: ["params <= 10"]\n')
+        ran(tmp_path, url, SPACE + 'constraints: ["params <= 10", "macs <= 10K"]\n', strategy=strategy)
     told = str(error.value)
-    assert told.startswith("none of 30 candidates in a row meets the constraints; the nearest so far: params <= 10 is")
+    start = "no candidate of this space meets the constraints: params <= 10 is missed by every one (params lies between 122 and "
+    assert told.startswith(start)
+    assert "; macs <= 10K is missed by " in told
     assert told.endswith("(loosen the constraint, or widen the space)")
     assert executor.evaluated == []
     with Store(url, read_only=True) as store:
         assert store.study("tiny").status == "failed"
+        assert store.trials_for_resume("tiny") == []
+
+
+def test_a_memory_limit_that_nothing_meets_is_one_clear_error(
+    tmp_path: Path, url: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.coordinator.INFEASIBLE_IN_A_ROW", 10)
+    stub()
+    with pytest.raises(InputError) as error:
+        ran(tmp_path, url, SPACE.replace("batch: 16}", "batch: 16, memory_limit: 600}"))
+    told = str(error.value)
+    assert told.startswith(
+        "none of 10 candidates in a row meets the constraints; the nearest so far: training.memory_limit"
+    )
 
 
 def test_an_exhausted_space_ends_the_study(tmp_path: Path, url: str, stub: Stub) -> None:

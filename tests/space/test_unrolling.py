@@ -97,6 +97,18 @@ def test_picks_of_a_path_make_its_architecture(name: str) -> None:
         assert made.id == space.architecture_of(space.automaton.node(word)).id
 
 
+@pytest.mark.parametrize("name", list(spaces()))
+def test_every_path_writes_a_word_and_every_word_has_one(name: str) -> None:
+    space = spaces()[name]
+    paths = list(space.automaton.paths())
+    words = space.automaton.words(paths)
+    written = {canonical_json(space.automaton.node(word)) for word in words}
+    assert written == {canonical_json(architecture.node) for architecture in space.enumerate()}
+    assert len(set(map(tuple, paths))) == len(paths)
+    walked, taken = space.automaton.walk(40, 3)
+    assert np.array_equal(space.automaton.words([p[p >= 0] for p in taken]), walked)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_candidates_of_the_examples(path: Path) -> None:
     space = SearchSpace.from_file(path)
@@ -129,3 +141,5 @@ def test_what_has_no_automaton_says_why() -> None:
     large = f"architecture:\n  sequence:\n    - token_embed: {{dim: 8}}\n    - residual: {{block: {{{inner}}}}}\n    - lm_head: {{vocab: 16}}\n"
     with pytest.raises(NotUnrolled, match="one block that can be"):
         assert SearchSpace.from_text(TOKENS + large).automaton
+    with pytest.raises(NotUnrolled, match="one block with 15,625 picks, most of them tied"):
+        assert SearchSpace.from_file("nas-bench-201").automaton
