@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,42 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from costmodel.liveness import Piece, Spot, tensors_in
+from costmodel.liveness import Piece, tensors_in
 from costmodel.record import complete, record_module
+from costmodel.row import SHARED, row_segment
 from costmodel.segment import Boundary, Segment, TensorLike, Use
+from costmodel.situation import Layout, Situation, layout_of, plain_strides
+from costmodel.situation import plain_layout as _plain_layout
 from costmodel.table import COLUMNS, KIND, C, OperatorTable, intern_name
 from costmodel.trace import Recorder
+from costmodel.written import Written, encode
 from space.block import Node, check_kept, infer_shape, parse_node
 from space.fused import executed_share, fresh_share
 from space.shape import Shape
 
 MAX_CACHED_ROWS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What a table depends on besides node and shape; `context` is the number of positions decoded so far."""
-
-    phase: str
-    batch: int
-    context: int = 0
-
-    @property
-    def training(self) -> bool:
-        return self.phase == "training"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Memory layout of a block's input: strides of axes longer than 1, and whether a gradient is wanted.
-
-    `grad_stride` are the strides of the result's gradient where that doesn't lie as a fresh tensor would.
-    """
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    wants_grad: bool = False
-    grad_stride: tuple[int, ...] = ()
+MAX_CACHED_TEXTS = 4096
 
 
 class _Cache:
@@ -61,8 +41,6 @@ class _Cache:
         self.most_rows = most_rows
         self.rows = 0
         self.entries: OrderedDict[Any, Segment] = OrderedDict()
-        self.shapes: dict[tuple[str, Shape], Shape] = {}
-        self.parsed: dict[str, Any] = {}
 
     def get(self, key: Any) -> Segment | None:
         found = self.entries.get(key)
@@ -79,8 +57,6 @@ class _Cache:
 
     def clear(self) -> None:
         self.entries.clear()
-        self.shapes.clear()
-        self.parsed.clear()
         self.rows = 0
 
 
@@ -90,10 +66,12 @@ _cache = _Cache(MAX_CACHED_ROWS)
 def clear_cache() -> None:
     """Forget every cached table."""
     _cache.clear()
+    _inferred.cache_clear()
+    _parsed.cache_clear()
 
 
 def node_table(
-    node: Node, shape: Shape, phase: str = "inference", batch: int = 1, context: int = 0
+    node: Node | Written, shape: Shape, phase: str = "inference", batch: int = 1, context: int = 0
 ) -> tuple[OperatorTable, Segment]:
     """Table and recording of a document node on an input shape.
 
@@ -105,62 +83,60 @@ def node_table(
     return complete(segment, situation.training), segment
 
 
-def node_segment(node: Node, shape: Shape, situation: Situation, layout: Layout | None = None) -> Segment:
+def node_segment(node: Node | Written, shape: Shape, situation: Situation, layout: Layout | None = None) -> Segment:
     """The recording of a node, from the cache where its signature is known."""
-    text = json.dumps(node, sort_keys=True, separators=(",", ":"))
-    return _segment(text, node, shape, situation, layout or _plain_layout(shape, situation))
+    written = node if isinstance(node, Written) else Written.of(node)
+    return _segment(written.text, written, shape, situation, layout or _plain_layout(shape, situation))
 
 
-@functools.lru_cache(maxsize=4096)
-def _plain_layout(shape: Shape, situation: Situation, wants_grad: bool = False) -> Layout:
-    size = shape.size(situation.batch)
-    if situation.phase == "decode":
-        size = (size[0], 1, *size[2:])
-    return Layout(size, _strides(size), wants_grad)
-
-
-def _layout_of(x: Tensor) -> Layout:
-    size = tuple(x.shape)
-    return Layout(size, tuple(s if n > 1 else 0 for n, s in zip(size, x.stride(), strict=True)), x.requires_grad)
-
-
-def _strides(size: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for length in reversed(size):
-        strides.append(step if length > 1 else 0)
-        step *= length
-    return tuple(reversed(strides))
-
-
-def _segment(text: str, node: Node, shape: Shape, situation: Situation, layout: Layout) -> Segment:
+def _segment(text: str, node: Node | Written, shape: Shape, situation: Situation, layout: Layout) -> Segment:
     key = (text, shape, situation, layout)
     found = _cache.get(key)
     if found is None:
+        written = node if isinstance(node, Written) else Written.of(node)
         with fresh_share():
-            found = _Composition(text, node, shape, situation, layout).record()
+            if written.row and not situation.training:
+                found = _row(written, shape, situation, layout)
+            else:
+                found = _Composition(text, shape, situation, layout).record()
         _cache.put(key, found)
     return found
 
 
-def _inferred(text: str, node: Node, shape: Shape) -> Shape:
-    key = (text, shape)
-    found = _cache.shapes.get(key)
-    if found is None:
-        found = _cache.shapes[key] = infer_shape(node, shape)
-    return found
+def _row(written: Written, shape: Shape, situation: Situation, layout: Layout) -> Segment:
+    """The recording of a row of blocks, put together from theirs."""
+    shapes = [shape]
+
+    def taken_by(i: int, x: TensorLike | None) -> Segment:
+        text, node = written.row[i]
+        found = _segment(text, node, shapes[-1], situation, layout if x is None else x.layout)
+        shapes.append(_inferred(text, shapes[-1]))
+        return found
+
+    each = 8.0 if shape.layout == "tokens" else 4.0
+    reach = [(length - 1) * stride for length, stride in zip(layout.size, layout.stride, strict=True)]
+    nbytes = each * (1 + sum(reach)) if math.prod(layout.size) else 0.0
+    given = Piece(nbytes, nbytes if shape.layout == "tokens" else 0.0, "input")
+    return row_segment(given, len(written.row), taken_by)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TEXTS)
+def _inferred(text: str, shape: Shape) -> Shape:
+    return infer_shape(json.loads(text), shape)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TEXTS)
+def _parsed(text: str) -> tuple[Any, Any]:
+    return parse_node(json.loads(text))
 
 
 class _Composition:
     """The recording of one node while it's made."""
 
-    def __init__(self, text: str, node: Node, shape: Shape, situation: Situation, layout: Layout) -> None:
-        self.kind = next(iter(node), "")
+    def __init__(self, text: str, shape: Shape, situation: Situation, layout: Layout) -> None:
         self.shape, self.situation, self.layout = shape, situation, layout
-        parsed = _cache.parsed.get(text)
-        if parsed is None:
-            parsed = _cache.parsed[text] = parse_node(node)
-        self.cls: Any = parsed[0]
-        self.options: Any = parsed[1]
+        self.cls, self.options = _parsed(text)
+        self.kind: str = self.cls.kind
         self.stand_ins: list[StandIn] = []
         self.recorder = Recorder()
         self.block_count = 1
@@ -205,8 +181,8 @@ class _Composition:
         named: dict[str, nn.Module] = {}
 
         def child(value: Node, inner: Shape, name: str = "", keep: Any = False, index: int | None = None) -> Shape:
-            text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-            out = _inferred(text, value, inner)
+            text = encode(value)
+            out = _inferred(text, inner)
             if keep is True:
                 check_kept(value, inner, out)
             built = StandIn(self, text, value, inner, self._place(value))
@@ -274,7 +250,7 @@ class _Composition:
         recorder.paused = True
         try:
             with torch._C.DisableTorchFunction():
-                layout = _layout_of(x)
+                layout = layout_of(x)
             segment = stand_in.bound(layout)
             with torch._C.DisableTorchFunction():
                 return self._called(stand_in, segment, layout, x)
@@ -294,8 +270,8 @@ class _Composition:
         else:
             y = _result(segment.output, x)
         made = call.made = self._made(y, segment.output, taken, segment.result, start)
-        _read(taken, segment.inputs[0], 0, start)
-        _read(made, segment.result, 0, start)
+        segment.inputs[0].read(taken, 0, start)
+        segment.result.read(made, 0, start)
         return y
 
     def backward(self, call: _Call, grad: Tensor) -> Tensor | None:
@@ -303,15 +279,15 @@ class _Composition:
         paused, recorder.paused = recorder.paused, True
         try:
             with torch._C.DisableTorchFunction():
-                given = _layout_of(grad)
-            if given.stride != _strides(given.size):
+                given = layout_of(grad)
+            if given.stride != plain_strides(given.size):
                 # A gradient that isn't contiguous (a part of a joined one, say) has a backward part of its own.
                 segment = call.stand_in.bound(replace(call.layout, grad_stride=tuple(grad.stride())))
             taken = recorder._piece(grad)
             start = recorder.place(Use(segment, 1, *call.bases, call.share))
-            _read(call.taken, segment.inputs[0], 1, start)
-            _read(call.made, segment.result, 1, start)
-            _read(taken, segment.grad_output, 1, start)
+            segment.inputs[0].read(call.taken, 1, start)
+            segment.result.read(call.made, 1, start)
+            segment.grad_output.read(taken, 1, start)
             call.stand_in.__dict__["backward_calls"] += 1
             if call.stand_in.backward_calls > 1:
                 self._accumulate(segment)
@@ -319,14 +295,14 @@ class _Composition:
                 return None
             out = _result(segment.grad, grad)
             made = self._made(out, segment.grad, taken, segment.grad_input, start)
-            _read(made, segment.grad_input, 1, start)
+            segment.grad_input.read(made, 1, start)
             return out
         finally:
             recorder.paused = paused
 
     def _made(self, tensor: Tensor, described: TensorLike, taken: Piece, boundary: Boundary, start: int) -> Piece:
         """The piece of a child's result: that of its input where it shares memory, else one born in the child's rows."""
-        if described.source in ("input", "grad"):
+        if described.source in SHARED:
             if self.recorder.pieces.find(tensor) is None:
                 self.recorder.pieces.bind(tensor, taken)
             return taken
@@ -349,15 +325,6 @@ class _Composition:
         self.recorder.append(row)
 
 
-def _read(piece: Piece, boundary: Boundary, part: int, start: int) -> None:
-    """Note a child's last read of a tensor at the border."""
-    spot = boundary.last[part]
-    if spot is None:
-        return
-    piece.use(start + spot.row, Spot(spot.row, start + spot.summary if spot.summary >= 0 else -1), counted=False)
-    piece.readers += boundary.readers if part == 0 or boundary.last[0] is None else 0
-
-
 def _input(shape: Shape, layout: Layout) -> Tensor:
     dtype = torch.int64 if shape.layout == "tokens" else torch.float32
     strides = [s or 1 for s in layout.stride]
@@ -366,7 +333,7 @@ def _input(shape: Shape, layout: Layout) -> Tensor:
 
 def _result(described: TensorLike, source: Tensor) -> Tensor:
     """A meta tensor as described, on the memory of `source` where it's a view of that."""
-    if described.source in ("input", "grad"):
+    if described.source in SHARED:
         if tuple(source.shape) == described.size and tuple(source.stride()) == described.stride:
             return source
         empty = torch.empty(0, dtype=described.dtype, device="meta")

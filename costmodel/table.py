@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +116,20 @@ class OperatorTable:
     """Operators in the order they run; `matrix` is [rows, columns], `table.macs` is the column of that name.
 
     A fused region stands twice: as its inner rows and as one summary row (`is_summary`). Totals count each region by
-    its summary; `select(kernels)` gives the rows that a device with these kernels runs. Columns are views.
+    its summary; `select(kernels)` gives the rows that a device with these kernels runs. Columns are views. A matrix
+    given as a function is made when it's first asked for.
     """
 
-    def __init__(self, matrix: Matrix, blocks: Sequence[str] = ("",)) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Matrix | Callable[[], Matrix], blocks: Sequence[str] = ("",)) -> None:
+        self._matrix = matrix
         self.blocks = blocks
+
+    @property
+    def matrix(self) -> Matrix:
+        """Every row, [rows, columns]."""
+        if not isinstance(self._matrix, np.ndarray):
+            self._matrix = self._matrix()
+        return self._matrix
 
     def __len__(self) -> int:
         return len(self.matrix)

@@ -387,9 +387,7 @@ class Recorder(TorchDispatchMode):
         if length:
             self.parts[self.part].append(use)
             self.clock[self.part] += length
-            end = start + length - 1
-            summary = use.segment.rows(use.part)[-1, C["is_summary"]] > 0
-            self.latest = (end - 1, Spot(end - 1, end)) if summary else (end, Spot(end))
+            self.latest = use.segment.end(use.part, start)
         return start
 
     def begin_backward(self) -> None:
@@ -399,26 +397,9 @@ class Recorder(TorchDispatchMode):
 
     # -- result
 
-    def spots(self, piece: Piece) -> tuple[Spot | None, Spot | None]:
-        """Where a piece is read last, forward and backward."""
-        return (self._spot(piece.last_forward), self._spot((piece.last, piece.last_region), backward=True))
-
-    def _spot(self, last: tuple[int, int | Spot], backward: bool = False) -> Spot | None:
-        time, region = last
-        if time < 0 or (time >= PART) is not backward:
-            return None
-        summary = region.summary if isinstance(region, Spot) else self.summaries.get(region, -1)
-        return Spot(time % PART, summary % PART if summary >= 0 else -1)
-
     def boundary(self, piece: Piece | None) -> Boundary:
         """What a parent must know of a piece that crosses the border."""
-        if piece is None:
-            return Boundary()
-        birth = None
-        if piece.birth >= 0:
-            summary = self.summaries.get(piece.birth_region, -1)
-            birth = Spot(piece.birth % PART, summary % PART if summary >= 0 else -1)
-        return Boundary(self.spots(piece), piece.readers, birth, piece.nbytes, piece.fixed)
+        return Boundary() if piece is None else Boundary.of(piece, self.summaries)
 
     def segment(self, output: TensorLike, held: list[Piece], **fields: Any) -> Segment:
         """Close the recording."""
