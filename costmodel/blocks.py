@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from costmodel.liveness import Piece, tensors_in
+from costmodel.pieces import clear_parts
 from costmodel.record import complete, record_module
 from costmodel.row import SHARED, row_segment
 from costmodel.segment import Boundary, Segment, TensorLike, Use
@@ -64,8 +65,9 @@ _cache = _Cache(MAX_CACHED_ROWS)
 
 
 def clear_cache() -> None:
-    """Forget every cached table."""
+    """Forget every cached table and price."""
     _cache.clear()
+    clear_parts()
     _inferred.cache_clear()
     _parsed.cache_clear()
 
