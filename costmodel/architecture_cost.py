@@ -26,6 +26,7 @@ from costmodel.record import PHASES
 from costmodel.rows import block_rows, operator_rows
 from costmodel.segment import TOTALS, Segment
 from costmodel.table import ITEMSIZE, C, OperatorTable, alive_bytes, peak_activation_bytes
+from costmodel.trace import outside_inference_mode
 from costmodel.written import Written
 from space.block import Node
 from space.deployment import deployed_node, folds
@@ -189,7 +190,10 @@ def cost(
         table = patched(form.node, shape, *patches, batch=batch).table
     elif tiles is not None:
         table, _ = tiled(form.node, shape, *tiles, batch=batch)
-    planned = make_plan(capture(form.node, shape, batch), plan).peak_bytes if plan is not None else None
+    planned = None
+    if plan is not None:
+        with outside_inference_mode():
+            planned = make_plan(capture(form.node, shape, batch), plan).peak_bytes
     trained, deployed = (segment, other) if phase == "training" else (other, segment)
     # A run forward of the recording as it is: everything follows from its blocks, without its table.
     plain = phase != "training" and lengths is None and patches is None and tiles is None

@@ -25,7 +25,7 @@ from costmodel.segment import Boundary, Segment, TensorLike, Use
 from costmodel.situation import Layout, Situation, layout_of, plain_strides
 from costmodel.situation import plain_layout as _plain_layout
 from costmodel.table import COLUMNS, KIND, C, OperatorTable, intern_name
-from costmodel.trace import Recorder
+from costmodel.trace import Recorder, outside_inference_mode
 from costmodel.written import Written, encode
 from space.block import Node, check_kept, infer_shape, parse_node
 from space.fused import executed_share, fresh_share
@@ -96,7 +96,7 @@ def _segment(text: str, node: Node | Written, shape: Shape, situation: Situation
     found = _cache.get(key)
     if found is None:
         written = node if isinstance(node, Written) else Written.of(node)
-        with fresh_share():
+        with fresh_share(), outside_inference_mode():
             if written.row and not situation.training:
                 found = _row(written, shape, situation, layout)
             else:

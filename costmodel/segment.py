@@ -110,7 +110,7 @@ class Segment:
     kind: str = ""
     block_count: int = 1
     _flat: list[Matrix | None] = field(default_factory=lambda: [None, None])
-    _totals: Matrix | None = None
+    _totals: tuple[float, ...] | None = None
     _unknown: frozenset[str] | None = None
 
     def rows(self, part: int) -> Matrix:
@@ -142,16 +142,18 @@ class Segment:
             np.add.at(flat, (list(rows), list(columns)), amounts)
         return flat
 
-    def totals(self) -> Matrix:
+    def totals(self) -> tuple[float, ...]:
         """Sums of the columns TOTALS over the forward rows, each fused region counted once."""
         if self._totals is None:
-            sums = np.zeros(len(_TOTALS))
+            macs = executed = vector = transcendental = 0.0
             for piece in self.pieces[0]:
                 if isinstance(piece, Use):
-                    sums += piece.segment.totals() * (1.0, piece.share, 1.0, 1.0)
+                    own, share = piece.segment.totals(), piece.share
                 else:
-                    sums += piece[selected_rows(piece)][:, _TOTALS].sum(axis=0)
-            self._totals = sums
+                    own, share = tuple(piece[selected_rows(piece)][:, _TOTALS].sum(axis=0).tolist()), 1.0
+                macs, executed = macs + own[0], executed + share * own[1]
+                vector, transcendental = vector + own[2], transcendental + own[3]
+            self._totals = macs, executed, vector, transcendental
         return self._totals
 
     def unknown(self) -> frozenset[str]:

@@ -480,12 +480,28 @@ def _region_class(region: Region, length: float) -> str:
 
 
 @contextlib.contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Leave `torch.inference_mode` for a while: in it composite operators (`linear`, `einsum`) don't come apart."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
 def entered(recorder: Recorder, training: bool) -> Iterator[None]:
     """Record what runs inside: no torch fast path that hides operators, fused functions and attention caught."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.set_grad_enabled(training), AttentionCatcher(recorder), recording(recorder), recorder:
+        with (
+            outside_inference_mode(),
+            torch.set_grad_enabled(training),
+            AttentionCatcher(recorder),
+            recording(recorder),
+            recorder,
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
