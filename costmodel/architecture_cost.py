@@ -80,7 +80,7 @@ class Cost:
     `params` counts every weight of the training form once, however often it's used, `params_deployed` those of the
     form with every block folded, which all phases but training price; `params_active` weighs each by the share of the
     runs that use it (routing, early exit). MACs are `macs` by the formula and `macs_executed`
-    where masked or unrouted work is skipped; everything else is in `vector_flops` and `transcendentals`. `unknown` names
+    where masked or unrouted work is skipped and complex products are four real ones; everything else is in `vector_flops` and `transcendentals`. `unknown` names
     operators that no formula covers.
     """
 

@@ -19,7 +19,7 @@ COLUMNS = (
     "region_kind",  # name of the fused kernel, interned as names are; 0 for none
     "is_summary",  # 1 for the one row that stands for a whole region
     "macs",  # multiply-accumulates of matrix products and convolutions, as the formula states them
-    "macs_executed",  # of those, what runs: a kernel skips masked work, routing and early exit skip whole rows
+    "macs_executed",  # what runs of those: masked work and skipped rows don't, a complex product is four real ones
     "skipped",  # share of the runs that leave this row out (routing, early exit: `space.fused.executed`)
     "vector_flops",  # elementwise, reduction and FFT operations
     "transcendentals",  # exp, log, sqrt, tanh, erf, sin, ... evaluations

@@ -171,7 +171,8 @@ class Recorder(TorchDispatchMode):
         row[C["dtype"]] = _arithmetic_dtype(results, operands)
         row[C["name"]] = intern_name(name)
         row[C["part"]] = self.part
-        row[C["macs"]], row[C["macs_executed"]], row[C["skipped"]] = count.macs, share * count.macs, 1 - share
+        row[C["macs"]], row[C["macs_executed"]] = count.macs, share * count.macs * count.real
+        row[C["skipped"]] = 1 - share
         row[C["vector_flops"]] = count.vector
         row[C["transcendentals"]] = count.transcendental
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
