@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from space.block import Node
+from space.block import Node, infer_shape, parse_node
+from space.shape import Shape
+
+MAX_CACHED_TEXTS = 4096
 
 encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 """The canonical JSON of a node."""
@@ -34,3 +38,15 @@ class Written:
     def parts(self) -> tuple[str, ...]:
         """The texts of a row's blocks, or the node's own."""
         return tuple([text for text, _ in self.row]) or (self.text,)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TEXTS)
+def inferred(text: str, shape: Shape) -> Shape:
+    """Output shape of a node, given as JSON."""
+    return infer_shape(json.loads(text), shape)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TEXTS)
+def parsed(text: str) -> tuple[Any, Any]:
+    """Block class and options of a node, given as JSON."""
+    return parse_node(json.loads(text))

@@ -11,6 +11,7 @@ import torch
 
 from costmodel import blocks, clear_cache, node_table, peak_activation_bytes, trace_module
 from costmodel.blocks import Layout, Situation, _plain_layout
+from costmodel.composition import Composition
 from costmodel.table import C
 from costmodel.written import Written
 from space import build
@@ -117,7 +118,7 @@ def assert_rows_agree(node: dict[str, Any], shape: Shape, layout: Layout | None 
     for situation in situations(shape):
         taken = layout or _plain_layout(shape, situation)
         made = blocks._row(written, shape, situation, taken)
-        recorded = blocks._Composition(written.text, shape, situation, taken).record()
+        recorded = Composition(blocks._segment, written.text, shape, situation, taken).record()
         assert sorted(made.patches[0]) == sorted(recorded.patches[0])
         assert np.array_equal(made.rows(0), recorded.rows(0))
         assert made.paths() == recorded.paths()
@@ -141,7 +142,7 @@ def test_a_row_takes_its_input_as_it_lies() -> None:
     node = {"sequence": {"blocks": [{"rms_norm": {}}, {"mlp": {"ratio": 2}}]}}
     situation = Situation("inference", 1)
     made = blocks._row(Written.of(node), SERIES, situation, transposed)
-    recorded = blocks._Composition(Written.of(node).text, SERIES, situation, transposed).record()
+    recorded = Composition(blocks._segment, Written.of(node).text, SERIES, situation, transposed).record()
     assert np.array_equal(made.rows(0), recorded.rows(0))
 
 
@@ -150,8 +151,8 @@ def test_known_blocks_are_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> N
     a, b = layer({"attention": {"heads": 2}}), layer({"depthwise_conv": {"kernel": 3}})
     node_table({"sequence": {"blocks": [a, b]}}, SERIES)
     recorded = []
-    original = blocks._Composition.record
-    monkeypatch.setattr(blocks._Composition, "record", lambda self: recorded.append(self.kind) or original(self))
+    original = Composition.record
+    monkeypatch.setattr(Composition, "record", lambda self: recorded.append(self.kind) or original(self))
     table, _ = node_table({"sequence": {"blocks": [b, a, a, b]}}, SERIES)
     assert recorded == []
     assert_equal(table, whole({"sequence": {"blocks": [b, a, a, b]}}, SERIES, "inference", batch=1)[0])
