@@ -38,17 +38,17 @@ def deployed_form(node: Node) -> Node:
 @functools.lru_cache(maxsize=4096)
 def folds(text: str) -> bool:
     """True where a block in a node, given as JSON, folds. Raises NameUnknown for a kind that nobody knows."""
-    return _folds(json.loads(text))
+    return _folds(json.loads(text), registry.all_blocks())
 
 
-def _folds(node: Node) -> bool:
+def _folds(node: Node, known: dict[str, type[Block]]) -> bool:
     if len(node) != 1:
         return False  # no node; who parses it says so
     ((kind, raw),) = node.items()
-    cls = registry.get(kind)
+    cls = known[kind] if kind in known else registry.get(kind)
     held = [raw.get(name) for name in cls.slots] if isinstance(raw, dict) else []
     inner = [one for value in held for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
-    return "deployed" in cls.Options.model_fields or any(map(_folds, inner))
+    return "deployed" in cls.Options.model_fields or any(_folds(one, known) for one in inner)
 
 
 def deploy(block: Block) -> Block:
