@@ -18,14 +18,18 @@ from costmodel.memory_graph import capture
 from costmodel.memory_patches import patched, tiled
 from costmodel.memory_plan import PlanOptions
 from costmodel.memory_plan import plan as make_plan
+from costmodel.pieces import Situated, part_of, peak_of
 from costmodel.precision import Precision, uniform
 from costmodel.pricing import Priced, price
+from costmodel.rates import held_by
 from costmodel.record import PHASES
 from costmodel.rows import block_rows, operator_rows
-from costmodel.segment import Segment
+from costmodel.segment import TOTALS, Segment
 from costmodel.table import ITEMSIZE, C, OperatorTable, alive_bytes, peak_activation_bytes
+from costmodel.trace import outside_inference_mode
+from costmodel.written import Written
 from space.block import Node
-from space.deployment import deployed_form
+from space.deployment import deployed_node, folds
 from space.errors import InputError, did_you_mean
 from space.shape import Shape
 
@@ -76,7 +80,7 @@ class Cost:
     `params` counts every weight of the training form once, however often it's used, `params_deployed` those of the
     form with every block folded, which all phases but training price; `params_active` weighs each by the share of the
     runs that use it (routing, early exit). MACs are `macs` by the formula and `macs_executed`
-    where masked or unrouted work is skipped; everything else is in `vector_flops` and `transcendentals`. `unknown` names
+    where masked or unrouted work is skipped and complex products are four real ones; everything else is in `vector_flops` and `transcendentals`. `unknown` names
     operators that no formula covers.
     """
 
@@ -174,21 +178,26 @@ def cost(
         batch, length = len(lengths), max(lengths)
     profiles = [as_profile(h) for h in ([hardware] if isinstance(hardware, str | Path | Profile) else hardware)]
     shape, context = _situation(architecture.input_shape, phase, length)
-    node = architecture.node
-    deployed = deployed_form(node)
-    form = node if phase == "training" else deployed
+    written = Written.of(architecture.node)
+    folded = Written.of(deployed_node(written.node)) if any(map(folds, written.parts)) else written
+    form = written if phase == "training" else folded
     if lengths is not None:
-        table, segment = table_of_lengths(form, shape, phase, lengths, padding)
+        table, segment = table_of_lengths(form.node, shape, phase, lengths, padding)
     else:
         table, segment = node_table(form, shape, phase, batch, context)
-    other = segment if deployed is node else node_table(deployed if phase == "training" else node, shape)[1]
+    other = segment if folded is written else node_table(folded if phase == "training" else written, shape)[1]
     if patches is not None:
-        table = patched(form, shape, *patches, batch=batch).table
+        table = patched(form.node, shape, *patches, batch=batch).table
     elif tiles is not None:
-        table, _ = tiled(form, shape, *tiles, batch=batch)
-    planned = make_plan(capture(form, shape, batch), plan).peak_bytes if plan is not None else None
-    trained, folded = (segment, other) if phase == "training" else (other, segment)
-    unknown = table.unknown
+        table, _ = tiled(form.node, shape, *tiles, batch=batch)
+    planned = None
+    if plan is not None:
+        with outside_inference_mode():
+            planned = make_plan(capture(form.node, shape, batch), plan).peak_bytes
+    trained, deployed = (segment, other) if phase == "training" else (other, segment)
+    # A run forward of the recording as it is: everything follows from its blocks, without its table.
+    plain = phase != "training" and lengths is None and patches is None and tiles is None
+    unknown = sorted(segment.unknown()) if plain else table.unknown
     if unknown:
         warnings.warn(
             f"no formula for {', '.join(unknown)}: counted as one vector operation an element",
@@ -197,14 +206,14 @@ def cost(
         )
     chosen = roles or uniform(dtype or "float32")
     counted = checkpointed(table, segment) if checkpoint else table
-    totals = counted.matrix[counted.select()][:, _TOTALS].sum(axis=0)
+    totals = segment.totals() if plain else counted.matrix[counted.select()][:, _TOTALS].sum(axis=0)
     return Cost(
         architecture=architecture.id,
         phase=phase,
         batch=batch,
         params=trained.parameters,
         params_active=round(segment.active),
-        params_deployed=folded.parameters,
+        params_deployed=deployed.parameters,
         macs=float(totals[0]),
         macs_executed=float(totals[1]),
         vector_flops=float(totals[2]),
@@ -215,7 +224,7 @@ def cost(
         checkpoint=checkpoint,
         table=counted,
         unknown=tuple(unknown),
-        hardware={p.name: _on(p, table, segment, phase, roles, checkpoint, planned) for p in profiles},
+        hardware={p.name: _on(p, table, segment, phase, roles, checkpoint, planned, plain) for p in profiles},
     )
 
 
@@ -227,7 +236,7 @@ def _roles(dtype: str | None, precision: Precision | str | None) -> Precision | 
     return precision or (uniform(dtype) if dtype is not None else None)
 
 
-_TOTALS = [C[name] for name in ("macs", "macs_executed", "vector_flops", "transcendentals")]
+_TOTALS = [C[name] for name in TOTALS]
 
 
 def _on(
@@ -238,6 +247,7 @@ def _on(
     roles: Precision | None,
     checkpoint: bool,
     planned: float | None,
+    plain: bool,
 ) -> HardwareCost:
     training = phase == "training"
     roles = roles or uniform("float32" if training else profile.deployment_dtype)
@@ -246,11 +256,13 @@ def _on(
         table = checkpointed(table, segment, profile.kernels)
     weights = segment.parameters * roles.weight_bytes_each
     weights += _scaled(segment.buffer_bytes, segment.buffer_fixed, chosen)
-    priced = price(roles.traffic(table.matrix), profile, chosen, weights)
-    if planned is None:
-        peak = peak_activation_bytes(table, profile.kernels, ITEMSIZE[chosen], **held_by(profile))
+    if plain:
+        device = Situated.of(profile, roles, weights)
+        priced = part_of(segment, device).priced(profile)
+        peak = peak_of(segment, device) if planned is None else planned * ITEMSIZE[chosen] / 4.0
     else:
-        peak = planned * ITEMSIZE[chosen] / 4.0
+        priced = price(roles.traffic(table.matrix), profile, chosen, weights)
+        peak = peak_activation_bytes(table, list(profile.kernels), ITEMSIZE[chosen], **held_by(profile))
     working = peak + _scaled(segment.state_bytes, segment.state_fixed, roles.kv)
     if training:
         working += 8.0 * segment.trainable
@@ -276,11 +288,6 @@ def _on(
         fits=fits,
         bound=priced.bound_name,
     )
-
-
-def held_by(profile: Profile) -> dict[str, bool]:
-    """How memory goes on a device: where PyTorch runs eagerly with Python's hold, elsewhere as a planner has it."""
-    return {"eager": profile.kind in ("cpu", "gpu"), "workspace": profile.kind == "cpu"}
 
 
 def _scaled(total: float, fixed: float, dtype: str) -> float:

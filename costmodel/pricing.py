@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ SMOOTHNESS = 4
 TRANSCENDENTAL_OPERATIONS = 8
 """Operations that one transcendental costs in energy (a polynomial of degree 6 and its range reduction)."""
 BOUNDS = ("compute", "memory", "overhead")
+PRICES = ("low", "expected", "high", "compute", "memory", "overhead", "energy", "raw_compute", "raw_memory")
+"""Columns of `Priced`, in the order of `price_rows`."""
 _IS_PRODUCT = np.array([name in ("matmul", "batched_matmul") for name in KINDS])
 _NONE = np.zeros(0, dtype=np.int64)
 _VECTOR_UNIT = KIND["depthwise_convolution"]
@@ -47,6 +49,20 @@ class Priced:
     raw_compute: Matrix
     raw_memory: Matrix
 
+    @classmethod
+    def of(
+        cls,
+        rows: NDArray[np.int64],
+        prices: Matrix,
+        bound: NDArray[np.int64],
+        extrapolated: NDArray[np.bool_],
+        profile: Profile,
+    ) -> Priced:
+        """From `prices` [PRICES, rows]."""
+        named = dict(zip(PRICES, prices, strict=True))
+        static = profile.static_power_w.value
+        return cls(rows=rows, bound=bound, extrapolated=extrapolated, static_power_w=static, **named)
+
     @property
     def energy_j(self) -> float:
         """Energy of the whole run, static power included."""
@@ -56,6 +72,36 @@ class Priced:
     def bound_name(self) -> str:
         """What most of the time is bound by."""
         return BOUNDS[int(np.argmax([self.compute.sum(), self.memory.sum(), self.overhead.sum()]))]
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Table rows as a device runs them: `m` [rows, columns], and what precision and fusion make of traffic and launch.
+
+    `kind` and `element` are indices of KINDS and DTYPES; bytes, `weights` those of `read` that are parameters; `launch`
+    in seconds.
+    """
+
+    m: Matrix
+    kind: NDArray[np.int64]
+    element: NDArray[np.int64]
+    read: Matrix
+    written: Matrix
+    weights: Matrix
+    launch: Matrix
+
+    @classmethod
+    def of(cls, m: Matrix, profile: Profile, dtype: str) -> Operators:
+        """Rows that run, each by itself. Work that was traced in float32 runs in `dtype`."""
+        scale = ITEMSIZE[dtype] / 4.0
+        kind = m[:, C["kind"]].astype(np.int64)
+        element = m[:, C["dtype"]].astype(np.int64)
+        element[element == DTYPE["float32"]] = DTYPE[dtype]
+        fixed_read, fixed_written = m[:, C["fixed_read"]], m[:, C["fixed_written"]]
+        read = (m[:, C["bytes_read"]] - fixed_read) * scale + fixed_read
+        written = (m[:, C["bytes_written"]] - fixed_written) * scale + fixed_written
+        weights = np.minimum(m[:, C["weight_bytes"]] * scale, read)
+        return cls(m, kind, element, read, written, weights, rates_of(profile).overhead[kind])
 
 
 def price(
@@ -71,20 +117,39 @@ def price(
     from the memory level that holds them all, activations from the one that holds the operator's own. `shapes` stands
     for the shapes read off the rows, where more is known than they hold (one entry a row of the matrix).
     """
-    rates = rates_of(profile)
-    rows = np.flatnonzero(selected_rows(matrix, profile.kernels))
-    m = matrix[rows]
-    scale = ITEMSIZE[dtype] / 4.0
-    kind = m[:, C["kind"]].astype(np.int64)
-    element = m[:, C["dtype"]].astype(np.int64)
-    element[element == DTYPE["float32"]] = DTYPE[dtype]
-    fixed_read, fixed_written = m[:, C["fixed_read"]], m[:, C["fixed_written"]]
-    read = (m[:, C["bytes_read"]] - fixed_read) * scale + fixed_read
-    written = (m[:, C["bytes_written"]] - fixed_written) * scale + fixed_written
-    weights = np.minimum(m[:, C["weight_bytes"]] * scale, read)
-    overhead = rates.overhead[kind]
+    rows, operators = running(matrix, profile, dtype)
+    level = weight_level(profile, weight_bytes)
+    return Priced.of(rows, *price_rows(operators, profile, level, shapes.take(rows) if shapes else None), profile)
+
+
+def running(matrix: Matrix, profile: Profile, dtype: str) -> tuple[NDArray[np.int64], Operators]:
+    """Indices of the rows that run on a device, and these rows with what its fusion joins."""
+    rows = np.flatnonzero(selected_rows(matrix, list(profile.kernels)))
+    operators = Operators.of(matrix[rows], profile, dtype)
     if profile.pointwise_fusion and len(rows):
-        read, written, overhead = _fuse_pointwise(m, rows, kind, read, written, weights, overhead)
+        operators = _fuse_pointwise(operators, rows)
+    return rows, operators
+
+
+def weight_level(profile: Profile, weight_bytes: float) -> int:
+    """Index of the memory level that all weights, together so large, are read from."""
+    rates = rates_of(profile)
+    if rates.weight_level >= 0:
+        return rates.weight_level
+    levels = rates.activation_levels
+    return int(levels[min(int(np.searchsorted(rates.sizes[levels], weight_bytes)), len(levels) - 1)])
+
+
+def price_rows(
+    operators: Operators, profile: Profile, weight_level: int, shapes: Shapes | None = None
+) -> tuple[Matrix, NDArray[np.int64], NDArray[np.bool_]]:
+    """The PRICES of each operator [prices, rows], what bounds it, and whether a calibration has seen its like.
+
+    Each row's depend on nothing but that row, save for the seconds that a calibration adds to the first.
+    """
+    rates = rates_of(profile)
+    m, kind, element = operators.m, operators.kind, operators.element
+    read, written, weights, overhead = operators.read, operators.written, operators.weights, operators.launch
     # Time and energy as if every row ran, then times the share of the runs in which it does.
     run = 1 - m[:, C["skipped"]]
     nominal = m[:, C["macs"]]
@@ -97,13 +162,9 @@ def price(
     levels = rates.activation_levels
     place = np.minimum(np.searchsorted(rates.sizes[levels], activations), len(levels) - 1)
     level = levels[place]
-    if rates.weight_level >= 0:
-        weight_level = rates.weight_level
-    else:
-        weight_level = int(levels[min(int(np.searchsorted(rates.sizes[levels], weight_bytes)), len(levels) - 1)])
     memory = activations / rates.bandwidths[level] + weights / rates.bandwidths[weight_level]
     low = np.maximum(compute, memory)
-    sizes = shapes.take(rows) if shapes is not None else shapes_of(m, kind, element)
+    sizes = shapes if shapes is not None else shapes_of(m, kind, element)
     real_compute = compute / (rates.compute_efficiency[kind] * _filled(kind, sizes, rates.units))
     real_memory = memory / rates.memory_efficiency[kind]
     if rates.power > 0:
@@ -112,36 +173,21 @@ def price(
         real_compute = np.maximum(real_compute, work / rates.power)
     expected = overhead + smooth_maximum(real_compute, real_memory)
     high = expected * profile.spread.value
-    extrapolated = np.ones(len(rows), dtype=bool)
+    extrapolated = np.ones(len(m), dtype=bool)
     floor = low
     if profile.calibration is not None:
         main = (read + written) / rates.bandwidths[levels[-1]] if rates.units >= MANY_UNITS else memory
         fitted = Fitted(expected, high, low.copy(), low.copy(), extrapolated)
         correct(fitted, profile, rates, kind, sizes, compute, main, overhead)
         scale_whole(fitted, profile, scaled_kind(m), overhead)
-        expected, high, floor = fitted.expected, fitted.high, fitted.low
+        expected, high, floor, extrapolated = fitted.expected, fitted.high, fitted.low, fitted.extrapolated
     energy = (
         profile.arithmetic_energy(m, executed, vector, special, element, rates.energy[element])
         + activations * rates.byte_energy[level]
         + weights * rates.byte_energy[weight_level]
     )
-    bound = np.argmax(np.stack([real_compute, real_memory, overhead]), axis=0)
-    expected = expected * run
-    return Priced(
-        rows=rows,
-        low=floor * run,
-        expected=expected,
-        high=high * run,
-        compute=real_compute * run,
-        memory=real_memory * run,
-        overhead=overhead * run,
-        bound=bound,
-        energy=energy * run,
-        static_power_w=profile.static_power_w.value,
-        extrapolated=extrapolated,
-        raw_compute=compute * run,
-        raw_memory=memory * run,
-    )
+    times = np.stack([floor, expected, high, real_compute, real_memory, overhead, energy, compute, memory])
+    return times * run, np.argmax(times[3:6], axis=0), extrapolated
 
 
 def _filled(kind: NDArray[np.int64], shapes: Shapes, units: float) -> Matrix:
@@ -169,27 +215,18 @@ def smooth_maximum(a: Matrix, b: Matrix) -> Matrix:
     return top * (1 + small**SMOOTHNESS) ** (1 / SMOOTHNESS)
 
 
-def _fuse_pointwise(
-    m: Matrix,
-    rows: NDArray[np.int64],
-    kind: NDArray[np.int64],
-    read: Matrix,
-    written: Matrix,
-    weights: Matrix,
-    overhead: Matrix,
-) -> tuple[Matrix, Matrix, Matrix]:
+def _fuse_pointwise(operators: Operators, rows: NDArray[np.int64]) -> Operators:
     """An elementwise operator joins the one whose result only it reads: that result never reaches memory."""
     position = np.full(int(rows[-1]) + 1, -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))
-    consumer = m[:, C["consumer"]].astype(np.int64)
+    consumer = operators.m[:, C["consumer"]].astype(np.int64)
     target = rows + consumer
     reader = np.where((consumer > 0) & (target < len(position)), position[np.minimum(target, len(position) - 1)], -1)
-    joins = (reader >= 0) & (kind[reader] == KIND["elementwise"])
-    saved = np.where(joins, written, 0.0)
-    written = written - saved
-    less = np.zeros_like(read)
+    joins = (reader >= 0) & (operators.kind[reader] == KIND["elementwise"])
+    saved = np.where(joins, operators.written, 0.0)
+    less = np.zeros_like(saved)
     np.add.at(less, reader[joins], saved[joins])
-    read = np.maximum(read - less, weights)
-    overhead = overhead.copy()
-    overhead[reader[joins]] = 0.0
-    return read, written, overhead
+    read = np.maximum(operators.read - less, operators.weights)
+    launch = operators.launch.copy()
+    launch[reader[joins]] = 0.0
+    return replace(operators, read=read, written=operators.written - saved, launch=launch)

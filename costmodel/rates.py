@@ -97,3 +97,22 @@ class _Identity:
 def rates_of(profile: Profile) -> Rates:
     """The profile's numbers as arrays, made once."""
     return _rates_of(_Identity(profile))
+
+
+@functools.lru_cache(maxsize=256)
+def _running_on(identity: _Identity) -> Profile:
+    calibration = identity.profile.calibration
+    if calibration is None or calibration.whole is None or not calibration.whole.run_s:
+        return identity.profile
+    whole = calibration.whole.model_copy(update={"run_s": 0.0})
+    return identity.profile.model_copy(update={"calibration": calibration.model_copy(update={"whole": whole})})
+
+
+def without_start(profile: Profile) -> Profile:
+    """The profile for operators that aren't a run's first: without the seconds that a calibration adds to each run."""
+    return _running_on(_Identity(profile))
+
+
+def held_by(profile: Profile) -> dict[str, bool]:
+    """How memory goes on a device: where PyTorch runs eagerly with Python's hold, elsewhere as a planner has it."""
+    return {"eager": profile.kind in ("cpu", "gpu"), "workspace": profile.kind == "cpu"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from costmodel.liveness import Piece, tensors_in
+from costmodel.liveness import Patch, Piece, tensors_in
 from costmodel.segment import Boundary, LazyPaths, Segment, TensorLike
 from costmodel.table import COLUMNS, KIND, C, Matrix, OperatorTable, intern_name
 from costmodel.trace import Recorder, entered, like
@@ -129,63 +130,61 @@ def _described(
 
 def complete(segment: Segment, training: bool) -> OperatorTable:
     """The table of a whole run: its input comes alive with the first row; loss and optimizer stand for themselves."""
-    forward = segment.rows(0).copy()
-    backward = segment.rows(1).copy() if training else segment.rows(1)
-    first = _first_rows(forward)
-    for given in segment.inputs:
-        for row in first:
-            _move(forward[row], "allocated", given)
-        if first:
-            last = given.last[1] or given.last[0]
-            if last is not None and (training or not given.returned):
-                part = backward if given.last[1] else forward
-                _free(part, last.row, last.summary, given)
-                _linger(part, last.row, last.summary, given)
+    return OperatorTable(functools.partial(_whole, segment, training), LazyPaths(segment))
+
+
+def _whole(segment: Segment, training: bool) -> Matrix:
+    patches, backward_patches = border_patches(segment, training)
+    forward = _patched(segment.rows(0), patches)
     if not training:
-        return OperatorTable(forward, LazyPaths(segment))
+        return forward
+    backward = _patched(segment.rows(1), backward_patches)
     loss, optimizer = _loss_row(segment), _optimizer_row(segment)
-    result = segment.result
-    if not segment.output.source:
-        if result.last[1] is not None:
-            _free(backward, result.last[1].row, result.last[1].summary, result)
-        else:
-            _move(loss, "freed", result)
-    gradient = segment.grad_output
-    _move(loss, "allocated", gradient)
-    last = gradient.last[1]
-    if segment.grad is None or segment.grad.source != "grad":
-        if last is not None:
-            _free(backward, last.row, last.summary, gradient)
-        else:
-            _move(loss, "freed", gradient)
-    return OperatorTable(np.concatenate([forward, loss[None], backward, optimizer[None]]), LazyPaths(segment))
+    if not segment.output.source and segment.result.last[1] is None:
+        _move(loss, "freed", segment.result)
+    _move(loss, "allocated", segment.grad_output)
+    if (segment.grad is None or segment.grad.source != "grad") and segment.grad_output.last[1] is None:
+        _move(loss, "freed", segment.grad_output)
+    return np.concatenate([forward, loss[None], backward, optimizer[None]])
 
 
-def _first_rows(forward: Matrix) -> list[int]:
-    """The first row, and the summary of the fused region that it's in."""
-    if not len(forward):
-        return []
-    region = forward[0, C["region"]]
-    summary = np.flatnonzero((forward[:, C["is_summary"]] > 0) & (forward[:, C["region"]] == region))
-    return [0, *summary.tolist()] if region else [0]
+def border_patches(segment: Segment, training: bool = False) -> tuple[list[Patch], list[Patch]]:
+    """What a whole run adds to a segment's rows, forward and backward: its input comes alive with the first row and is
+    freed by its last reader, though who called the network holds it to the end."""
+    patches: tuple[list[Patch], list[Patch]] = ([], [])
+
+    def put(part: int, rows: Iterable[int], boundary: Boundary, *names: str) -> None:
+        for row in rows:
+            if row >= 0:
+                for name in names:
+                    patches[part].append((row, C[f"bytes_{name}"], boundary.nbytes))
+                    patches[part].append((row, C[f"fixed_{name}"], boundary.fixed))
+
+    first = segment.first_rows()
+    for given in segment.inputs:
+        put(0, first, given, "allocated")
+        last = given.last[1] or given.last[0]
+        if first and last is not None and (training or not given.returned):
+            put(int(given.last[1] is not None), (last.row, last.summary), given, "freed", "lingering")
+    if training:
+        result, gradient = segment.result.last[1], segment.grad_output.last[1]
+        if not segment.output.source and result is not None:
+            put(1, (result.row, result.summary), segment.result, "freed")
+        if (segment.grad is None or segment.grad.source != "grad") and gradient is not None:
+            put(1, (gradient.row, gradient.summary), segment.grad_output, "freed")
+    return patches
+
+
+def _patched(rows: Matrix, patches: list[Patch]) -> Matrix:
+    made = rows.copy()
+    for row, column, amount in patches:
+        made[row, column] += amount
+    return made
 
 
 def _move(row: Matrix, what: str, boundary: Boundary) -> None:
     row[C[f"bytes_{what}"]] += boundary.nbytes
     row[C[f"fixed_{what}"]] += boundary.fixed
-
-
-def _free(rows: Matrix, row: int, summary: int, boundary: Boundary) -> None:
-    for at in (row, summary):
-        if at >= 0:
-            _move(rows[at], "freed", boundary)
-
-
-def _linger(rows: Matrix, row: int, summary: int, boundary: Boundary) -> None:
-    """Who called the network holds its input to the end."""
-    for at in (row, summary):
-        if at >= 0:
-            _move(rows[at], "lingering", boundary)
 
 
 def _loss_row(segment: Segment) -> Matrix:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from costmodel.liveness import Patch, Spot
-from costmodel.table import COLUMNS, C, Matrix, OperatorTable
+from costmodel.liveness import PART, Patch, Piece, Spot
+from costmodel.situation import Layout, normal_strides
+from costmodel.table import COLUMNS, KIND, C, Matrix, OperatorTable, operator_name, selected_rows
+
+TOTALS = ("macs", "macs_executed", "vector_flops", "transcendentals")
+_TOTALS = [C[name] for name in TOTALS]
 
 
 @dataclass
@@ -34,6 +39,28 @@ class Boundary:
     fixed: float = 0.0
     returned: bool = False
 
+    @classmethod
+    def of(cls, piece: Piece, summaries: Mapping[int, int]) -> Boundary:
+        """What a parent must know of a piece; `summaries` gives the time of each fused region's summary row."""
+
+        def spot(time: int, region: int | Spot) -> Spot:
+            summary = region.summary if isinstance(region, Spot) else summaries.get(region, -1)
+            return Spot(time % PART, summary % PART if summary >= 0 else -1)
+
+        forward = spot(*piece.last_forward) if piece.last_forward[0] >= 0 else None
+        backward = spot(piece.last, piece.last_region) if piece.last >= PART else None
+        birth = spot(piece.birth, piece.birth_region) if piece.birth >= 0 else None
+        return cls((forward, backward), piece.readers, birth, piece.nbytes, piece.fixed)
+
+    def read(self, piece: Piece, part: int, start: int) -> None:
+        """Note on a parent's piece the last read in here, in rows that begin at `start`."""
+        spot = self.last[part]
+        if spot is None:
+            return
+        placed = Spot(spot.row, start + spot.summary if spot.summary >= 0 else -1)
+        piece.use(start + spot.row, placed, counted=False)
+        piece.readers += self.readers if part == 0 or self.last[0] is None else 0
+
 
 @dataclass
 class TensorLike:
@@ -46,8 +73,13 @@ class TensorLike:
     fixed: float
     source: str = ""
 
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """How it lies in memory, for the block that takes it."""
+        return Layout(self.size, normal_strides(self.size, self.stride))
 
-@dataclass
+
+@dataclass(eq=False)
 class Segment:
     """Rows of one block at one shape and phase: part 0 forward, part 1 backward.
 
@@ -78,6 +110,8 @@ class Segment:
     kind: str = ""
     block_count: int = 1
     _flat: list[Matrix | None] = field(default_factory=lambda: [None, None])
+    _totals: tuple[float, ...] | None = None
+    _unknown: frozenset[str] | None = None
 
     def rows(self, part: int) -> Matrix:
         """The rows of one part with those of every child in place, built once."""
@@ -107,6 +141,58 @@ class Segment:
             rows, columns, amounts = zip(*self.patches[part], strict=True)
             np.add.at(flat, (list(rows), list(columns)), amounts)
         return flat
+
+    def totals(self) -> tuple[float, ...]:
+        """Sums of the columns TOTALS over the forward rows, each fused region counted once."""
+        if self._totals is None:
+            macs = executed = vector = transcendental = 0.0
+            for piece in self.pieces[0]:
+                if isinstance(piece, Use):
+                    own, share = piece.segment.totals(), piece.share
+                else:
+                    own, share = tuple(piece[selected_rows(piece)][:, _TOTALS].sum(axis=0).tolist()), 1.0
+                macs, executed = macs + own[0], executed + share * own[1]
+                vector, transcendental = vector + own[2], transcendental + own[3]
+            self._totals = macs, executed, vector, transcendental
+        return self._totals
+
+    def unknown(self) -> frozenset[str]:
+        """Names of the forward operators that no formula covers."""
+        if self._unknown is None:
+            found: set[str] = set()
+            for piece in self.pieces[0]:
+                if isinstance(piece, Use):
+                    found |= piece.segment.unknown()
+                else:
+                    found |= {operator_name(code) for code in piece[piece[:, C["kind"]] == KIND["unknown"], C["name"]]}
+            self._unknown = frozenset(found)
+        return self._unknown
+
+    def end(self, part: int, start: int) -> tuple[int, Spot]:
+        """Time and spot of the last operator where the rows of a part (some) begin at time `start`."""
+        last = start + self.lengths[part] - 1
+        return (last - 1, Spot(last - 1, last)) if self._ends_in_summary(part) else (last, Spot(last))
+
+    def _ends_in_summary(self, part: int) -> bool:
+        last = self.pieces[part][-1]
+        if isinstance(last, Use):
+            return last.segment._ends_in_summary(last.part)
+        return bool(last[-1, C["is_summary"]] > 0)
+
+    def first_rows(self) -> list[int]:
+        """The first forward row, and the summary of the fused region that it's in; nothing where there is no row."""
+        for piece in self.pieces[0]:
+            if isinstance(piece, Use):
+                if piece.segment.lengths[0]:
+                    return piece.segment.first_rows()
+            elif len(piece):
+                break
+        forward = self.rows(0)
+        if not len(forward):
+            return []
+        region = forward[0, C["region"]]
+        summary = np.flatnonzero((forward[:, C["is_summary"]] > 0) & (forward[:, C["region"]] == region))
+        return [0, *summary.tolist()] if region else [0]
 
     def paths(self, prefix: str = "") -> list[str]:
         """Path in the document of every block index, this block's first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ COLUMNS = (
     "region_kind",  # name of the fused kernel, interned as names are; 0 for none
     "is_summary",  # 1 for the one row that stands for a whole region
     "macs",  # multiply-accumulates of matrix products and convolutions, as the formula states them
-    "macs_executed",  # of those, what runs: a kernel skips masked work, routing and early exit skip whole rows
+    "macs_executed",  # what runs of those: masked work and skipped rows don't, a complex product is four real ones
     "skipped",  # share of the runs that leave this row out (routing, early exit: `space.fused.executed`)
     "vector_flops",  # elementwise, reduction and FFT operations
     "transcendentals",  # exp, log, sqrt, tanh, erf, sin, ... evaluations
@@ -116,12 +116,20 @@ class OperatorTable:
     """Operators in the order they run; `matrix` is [rows, columns], `table.macs` is the column of that name.
 
     A fused region stands twice: as its inner rows and as one summary row (`is_summary`). Totals count each region by
-    its summary; `select(kernels)` gives the rows that a device with these kernels runs. Columns are views.
+    its summary; `select(kernels)` gives the rows that a device with these kernels runs. Columns are views. A matrix
+    given as a function is made when it's first asked for.
     """
 
-    def __init__(self, matrix: Matrix, blocks: Sequence[str] = ("",)) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Matrix | Callable[[], Matrix], blocks: Sequence[str] = ("",)) -> None:
+        self._matrix = matrix
         self.blocks = blocks
+
+    @property
+    def matrix(self) -> Matrix:
+        """Every row, [rows, columns]."""
+        if not isinstance(self._matrix, np.ndarray):
+            self._matrix = self._matrix()
+        return self._matrix
 
     def __len__(self) -> int:
         return len(self.matrix)

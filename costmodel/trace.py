@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,36 +15,15 @@ from costmodel.attention import AttentionCatcher
 from costmodel.formulas import FREE, Count, formula_of
 from costmodel.liveness import PART, Piece, Pieces, Spot, alive_patches, tensors_in, unique_bytes
 from costmodel.quick import quick_result
+from costmodel.regions import REGION, SHARE, Region, distinct, mark_nodes, metadata_of
 from costmodel.segment import Boundary, Segment, TensorLike, Use
-from costmodel.table import COLUMNS, DTYPE, KIND, KINDS, C, intern_name
+from costmodel.table import COLUMNS, DTYPE, KIND, C, intern_name
 from space.fused import executed_share, recording
 
 Phase = str
 _DTYPE_CODE = {getattr(torch, name): code for name, code in DTYPE.items() if hasattr(torch, name)}
 _DTYPE_CODE |= {torch.float8_e4m3fn: DTYPE["float8"], torch.float8_e5m2: DTYPE["float8"]}
 _FREE_WHEN_SHARED = frozenset({"resolve_conj", "resolve_neg", "reshape", "contiguous"})
-REGION_KIND = {"attention": "attention_prefill", "selective_scan": "scan", "scan": "scan", "fft_convolution": "fft"}
-RECOMPUTED = {"attention": 0.5}
-"""Share of the forward work that a fused backward kernel runs again (attention: the scores, not the mixing)."""
-_SUMMED = ("macs", "macs_executed", "vector_flops", "transcendentals")
-
-
-@dataclass
-class Region:
-    """A fused region while and after it's recorded."""
-
-    kind: str
-    number: int
-    first_row: int
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0.0))
-    largest: tuple[float, tuple[float, float, float, float]] = (-1.0, (0.0, 0.0, 0.0, 0.0))
-    dominant: dict[float, float] = field(default_factory=dict)
-    inputs: list[Piece] = field(default_factory=list)
-    outputs: list[Piece] = field(default_factory=list)
-    traffic: dict[str, float] = field(default_factory=dict)
-    dtype: float = 0.0
-    skipped: float = 0.0
-    forward: Region | None = None
 
 
 class Recorder(TorchDispatchMode):
@@ -171,7 +149,8 @@ class Recorder(TorchDispatchMode):
         row[C["dtype"]] = _arithmetic_dtype(results, operands)
         row[C["name"]] = intern_name(name)
         row[C["part"]] = self.part
-        row[C["macs"]], row[C["macs_executed"]], row[C["skipped"]] = count.macs, share * count.macs, 1 - share
+        row[C["macs"]], row[C["macs_executed"]] = count.macs, share * count.macs * count.real
+        row[C["skipped"]] = 1 - share
         row[C["vector_flops"]] = count.vector
         row[C["transcendentals"]] = count.transcendental
         row[C["bytes_read"]], row[C["bytes_written"]], row[C["weight_bytes"]] = read, written, weight
@@ -185,7 +164,7 @@ class Recorder(TorchDispatchMode):
         if made_last >= 0:
             row[C["producer"]] = now - made_last
         if region is not None:
-            self._add_to_region(region, row, count)
+            region.add(row, count, self.frames[-1] if self.frames else region)
         self.append(row)
 
     def append(self, row: list[float]) -> None:
@@ -220,7 +199,7 @@ class Recorder(TorchDispatchMode):
         if self.part == 0 or self.frames:
             return self.frames[0] if self.frames else None
         node = torch._C._current_autograd_node()
-        forward = _metadata(node).get("blockwright_region") if node is not None else None
+        forward = metadata_of(node).get(REGION) if node is not None else None
         current = self.open_backward
         if current is not None and (forward is None or current.forward is not forward):
             self.close_backward_region()
@@ -235,7 +214,7 @@ class Recorder(TorchDispatchMode):
         if self.part == 0:
             return executed_share()
         node = torch._C._current_autograd_node()
-        return _metadata(node).get("blockwright_share", 1.0) if node is not None else 1.0
+        return metadata_of(node).get(SHARE, 1.0) if node is not None else 1.0
 
     def _open(self, kind: str) -> Region:
         self.region_count += 1
@@ -243,18 +222,6 @@ class Recorder(TorchDispatchMode):
         region.skipped = 1 - self._share_of_row()
         self.regions[region.number] = region
         return region
-
-    def _add_to_region(self, region: Region, row: list[float], count: Count) -> None:
-        row[C["region"]] = region.number
-        row[C["region_kind"]] = intern_name(region.kind)
-        innermost = self.frames[-1] if self.frames else region
-        for name in _SUMMED:
-            innermost.sums[name] += row[C[name]]
-        work = count.macs + count.vector + count.transcendental
-        region.dominant[row[C["kind"]]] = region.dominant.get(row[C["kind"]], 0.0) + work
-        if count.macs > region.largest[0]:
-            region.largest = (count.macs, (count.m, count.n, count.k, count.batch))
-            region.dtype = row[C["dtype"]]
 
     def region(
         self, kind: str, function: Callable[..., Any], args: tuple, kwargs: dict, counts: Callable[..., dict] | None
@@ -269,78 +236,34 @@ class Recorder(TorchDispatchMode):
             self.frames.append(Region(kind, 0, 0))
             out = function(*args, **kwargs)
             inner = self.frames.pop()
-            for name, value in self._counted(inner, counts, args, kwargs).items():
+            for name, value in inner.counted(counts, args, kwargs).items():
                 self.frames[-1].sums[name] += value
             return out
         region = self._open(kind)
-        operands = _distinct(tensors_in(args) + tensors_in(kwargs))
+        operands = distinct(tensors_in(args) + tensors_in(kwargs))
         before = [self._piece(t) for t in operands]
         self.frames.append(region)
         try:
             out = function(*args, **kwargs)
         finally:
             self.frames.pop()
-        region.sums = self._counted(region, counts, args, kwargs)
-        if kind == "attention" and len(operands) > 1:
-            # Query [..., L, E] and key [..., S, E] come first; grouped heads fold into the rows of the product inside.
-            query, key = operands[:2]
-            if query.dim() > 1 and key.dim() > 1:
-                sizes = query.shape[-2], key.shape[-2], query.shape[-1], query.shape[:-2].numel()
-                region.largest = (region.largest[0], tuple(float(n) for n in sizes))  # type: ignore[assignment]
+        region.sums = region.counted(counts, args, kwargs)
         sources = {id(p) for p in before}
-        results = [t for t in _distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
-        region.inputs = before
-        region.outputs = [self._piece(t) for t in results]
-        for piece in region.outputs:
-            piece.shared = True
-        weights = [t for t, p in zip(operands, before, strict=True) if p.role in ("weight", "constant")]
-        region.traffic = {
-            "bytes_read": sum(map(unique_bytes, operands)),
-            "fixed_read": sum(unique_bytes(t) for t in operands if t.dtype is not torch.float32),
-            "weight_bytes": sum(map(unique_bytes, weights)),
-            "state_read": sum(unique_bytes(t) for t, p in zip(operands, before, strict=True) if p.remembered),
-            "bytes_written": sum(map(unique_bytes, results)),
-            "fixed_written": sum(unique_bytes(t) for t in results if t.dtype is not torch.float32),
-            "grad_written": sum(unique_bytes(t) for t in operands if t.requires_grad),
-        }
+        results = [t for t in distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
+        region.close(operands, before, results, [self._piece(t) for t in results])
         if self.clock[self.part] > region.first_row:
             self._summarise(region)
-        self._mark_nodes(region, operands, tensors_in(out))
+        mark_nodes(REGION, region, operands, tensors_in(out))
         return out
 
-    def _counted(
-        self, region: Region, counts: Callable[..., dict] | None, args: tuple, kwargs: dict
-    ) -> dict[str, float]:
-        stated = counts(*args, **kwargs) if counts is not None else {}
-        sums = region.sums | {k: float(v) for k, v in stated.items()}
-        if "macs" in stated or "macs_executed" in stated:
-            ran = stated["macs_executed"] if "macs_executed" in stated else sums["macs"]
-            sums["macs_executed"] = ran * executed_share()
-        return sums
-
     def _summarise(self, region: Region) -> None:
-        row = [0.0] * len(COLUMNS)
-        m, n, k, batch = region.largest[1]
-        row[C["kind"]] = KIND[_region_class(region, m)]
-        row[C["dtype"]], row[C["name"]], row[C["part"]] = region.dtype, intern_name(region.kind), self.part
-        row[C["region"]], row[C["region_kind"]] = region.number, intern_name(region.kind)
-        row[C["is_summary"]], row[C["skipped"]] = 1.0, region.skipped
-        for name in _SUMMED:
-            row[C[name]] = region.sums[name]
-        for name in ("bytes_read", "fixed_read", "weight_bytes", "state_read", "bytes_written", "fixed_written"):
-            row[C[name]] = region.traffic[name]
-        row[C["m"]], row[C["n"]], row[C["k"]], row[C["batch"]] = m, n, k, batch
         self.summaries[region.number] = self.time
-        self.append(row)
+        self.append(region.summary(self.part))
 
     def mark_share(self, operands: list[Tensor], results: list[Tensor]) -> None:
         """Tag the autograd nodes made in a region of partly executed work, whose backward is executed as rarely."""
         if self.part == 0 and executed_share() < 1:
-            _mark("blockwright_share", executed_share(), operands, results)
-
-    def _mark_nodes(self, region: Region, operands: list[Tensor], results: list[Tensor]) -> None:
-        """Tag the autograd nodes that the region made, so that their backward operators are known as its own."""
-        _mark("blockwright_region", region, operands, results)
+            mark_nodes(SHARE, executed_share(), operands, results)
 
     def close_backward_region(self) -> None:
         """End the backward of a fused region: its kernel reads inputs, results and their gradients, and recomputes."""
@@ -351,21 +274,7 @@ class Recorder(TorchDispatchMode):
         last = self.time - 1
         for piece in forward.inputs + forward.outputs:
             piece.use(last, region.number, counted=False)
-        region.skipped = forward.skipped
-        share = forward.sums["macs_executed"] / forward.sums["macs"] if forward.sums["macs"] else 1.0
-        again = RECOMPUTED.get(region.kind, 1.0)
-        region.sums["macs_executed"] = share * region.sums["macs"] + again * forward.sums["macs_executed"]
-        region.sums["vector_flops"] += forward.sums["vector_flops"]
-        region.sums["transcendentals"] += forward.sums["transcendentals"]
-        given = forward.traffic
-        region.traffic = {
-            "bytes_read": given["bytes_read"] + 2 * given["bytes_written"],
-            "fixed_read": given["fixed_read"] + 2 * given["fixed_written"],
-            "weight_bytes": given["weight_bytes"],
-            "state_read": 0.0,
-            "bytes_written": given["grad_written"],
-            "fixed_written": 0.0,
-        }
+        region.close_backward(forward)
         self._summarise(region)
 
     # -- children
@@ -387,9 +296,7 @@ class Recorder(TorchDispatchMode):
         if length:
             self.parts[self.part].append(use)
             self.clock[self.part] += length
-            end = start + length - 1
-            summary = use.segment.rows(use.part)[-1, C["is_summary"]] > 0
-            self.latest = (end - 1, Spot(end - 1, end)) if summary else (end, Spot(end))
+            self.latest = use.segment.end(use.part, start)
         return start
 
     def begin_backward(self) -> None:
@@ -399,26 +306,9 @@ class Recorder(TorchDispatchMode):
 
     # -- result
 
-    def spots(self, piece: Piece) -> tuple[Spot | None, Spot | None]:
-        """Where a piece is read last, forward and backward."""
-        return (self._spot(piece.last_forward), self._spot((piece.last, piece.last_region), backward=True))
-
-    def _spot(self, last: tuple[int, int | Spot], backward: bool = False) -> Spot | None:
-        time, region = last
-        if time < 0 or (time >= PART) is not backward:
-            return None
-        summary = region.summary if isinstance(region, Spot) else self.summaries.get(region, -1)
-        return Spot(time % PART, summary % PART if summary >= 0 else -1)
-
     def boundary(self, piece: Piece | None) -> Boundary:
         """What a parent must know of a piece that crosses the border."""
-        if piece is None:
-            return Boundary()
-        birth = None
-        if piece.birth >= 0:
-            summary = self.summaries.get(piece.birth_region, -1)
-            birth = Spot(piece.birth % PART, summary % PART if summary >= 0 else -1)
-        return Boundary(self.spots(piece), piece.readers, birth, piece.nbytes, piece.fixed)
+        return Boundary() if piece is None else Boundary.of(piece, self.summaries)
 
     def segment(self, output: TensorLike, held: list[Piece], **fields: Any) -> Segment:
         """Close the recording."""
@@ -436,25 +326,6 @@ class Recorder(TorchDispatchMode):
             output=output,
             **fields,
         )
-
-
-def _mark(what: str, value: Any, operands: list[Tensor], results: list[Tensor]) -> None:
-    stop = {t.grad_fn for t in operands}
-    waiting = [t.grad_fn for t in results if t.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
-            continue
-        _metadata(node)[what] = value
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-
-
-def _metadata(node: Any) -> dict[str, Any]:
-    return node.metadata
 
 
 _looked_up: dict[Any, tuple[str, bool, Any]] = {}
@@ -492,19 +363,14 @@ def _arithmetic_dtype(results: list[Tensor], operands: list[Tensor]) -> float:
     return float(_DTYPE_CODE.get(results[0].dtype, 0)) if results else 0.0
 
 
-def _distinct(tensors: list[Tensor]) -> list[Tensor]:
-    seen: dict[tuple[Any, ...], Tensor] = {}
-    for t in tensors:
-        seen.setdefault((t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()), t)
-    return list(seen.values())
-
-
-def _region_class(region: Region, length: float) -> str:
-    if region.kind == "attention" and length == 1:
-        return "attention_decode"
-    if region.kind in REGION_KIND:
-        return REGION_KIND[region.kind]
-    return KINDS[int(max(region.dominant, key=lambda k: region.dominant[k]))] if region.dominant else "elementwise"
+@contextlib.contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Leave `torch.inference_mode` for a while: in it composite operators (`linear`, `einsum`) don't come apart."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager
@@ -513,7 +379,13 @@ def entered(recorder: Recorder, training: bool) -> Iterator[None]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.set_grad_enabled(training), AttentionCatcher(recorder), recording(recorder), recorder:
+        with (
+            outside_inference_mode(),
+            torch.set_grad_enabled(training),
+            AttentionCatcher(recorder),
+            recording(recorder),
+            recorder,
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

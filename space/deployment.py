@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import torch
 from torch import nn
 
 from space import registry
+from space.architecture import canonical_json
 from space.block import Block, Node, instantiate, parse_node
 
 
@@ -30,19 +32,23 @@ def deployed_node(node: Node) -> Node:
 
 def deployed_form(node: Node) -> Node:
     """`deployed_node(node)`, or this very node where no block of it folds."""
-    return deployed_node(node) if _names_one(node, _folding(len(registry.all_blocks()))) else node
+    return deployed_node(node) if folds(canonical_json(node)) else node
 
 
-@functools.lru_cache(maxsize=2)
-def _folding(count: int) -> frozenset[str]:
-    """Kinds that fold, of the `count` registered ones."""
-    return frozenset(kind for kind, cls in registry.all_blocks().items() if "deployed" in cls.Options.model_fields)
+@functools.lru_cache(maxsize=4096)
+def folds(text: str) -> bool:
+    """True where a block in a node, given as JSON, folds. Raises NameUnknown for a kind that nobody knows."""
+    return _folds(json.loads(text), registry.all_blocks())
 
 
-def _names_one(held: Any, kinds: frozenset[str]) -> bool:
-    if isinstance(held, dict):
-        return not kinds.isdisjoint(held) or any(_names_one(value, kinds) for value in held.values())
-    return isinstance(held, list) and any(_names_one(value, kinds) for value in held)
+def _folds(node: Node, known: dict[str, type[Block]]) -> bool:
+    if len(node) != 1:
+        return False  # no node; who parses it says so
+    ((kind, raw),) = node.items()
+    cls = known[kind] if kind in known else registry.get(kind)
+    held = [raw.get(name) for name in cls.slots] if isinstance(raw, dict) else []
+    inner = [one for value in held for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+    return "deployed" in cls.Options.model_fields or any(_folds(one, known) for one in inner)
 
 
 def deploy(block: Block) -> Block:

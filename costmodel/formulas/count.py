@@ -14,7 +14,8 @@ from torch import Tensor
 class Count:
     """Work of one operator. `read` and `written` (bytes) stand where it doesn't touch its whole operands.
 
-    `workspace` is memory (bytes) that a CPU's kernel takes besides the result.
+    `workspace` is memory (bytes) that a CPU's kernel takes besides the result. `real` is how many real
+    multiply-accumulates each of `macs` takes.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Count:
     weight: float = 0.0
     written: float | None = None
     workspace: float = 0.0
+    real: float = 1.0
 
 
 Formula = Callable[[Any, Any, Any], Count]

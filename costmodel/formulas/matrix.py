@@ -10,51 +10,59 @@ from torch import Tensor
 from costmodel.formulas.count import Count, Formula, argument, first, numel, product
 from costmodel.formulas.workspace import convolution_backward_workspace, convolution_workspace
 
+COMPLEX_MACS = 4.0
+"""Real multiply-accumulates of a complex one: (a + bi)(c + di) is four products, summed into two parts."""
 
-def _product(m: int, k: int, n: int, batch: int = 1, bias: int = 0) -> Count:
+
+def _product(x: Tensor, m: int, k: int, n: int, batch: int = 1, bias: int = 0) -> Count:
+    """A product of [batch, m, k] and [batch, k, n], of which `x` is one."""
     kind = "matmul" if batch == 1 else "batched_matmul"
-    return Count(kind, macs=float(batch * m * k * n), vector=float(bias), m=m, n=n, k=k, batch=batch)
+    real, parts = (COMPLEX_MACS, 2) if x.is_complex() else (1.0, 1)
+    macs, vector = float(batch * m * k * n), float(parts * bias)
+    return Count(kind, macs=macs, real=real, vector=vector, m=m, n=n, k=k, batch=batch)
 
 
 def _mm(args: Any, kwargs: Any, out: Any) -> Count:
-    return _product(args[0].shape[0], args[0].shape[1], args[1].shape[1])
+    m, k = args[0].shape
+    return _product(args[0], m, k, args[1].shape[1])
 
 
 def _addmm(args: Any, kwargs: Any, out: Any) -> Count:
     m, k = args[1].shape
     n = args[2].shape[1]
-    return _product(m, k, n, bias=m * n)
+    return _product(args[1], m, k, n, bias=m * n)
 
 
 def _bmm(args: Any, kwargs: Any, out: Any) -> Count:
     batch, m, k = args[0].shape
-    return _product(m, k, args[1].shape[2], batch)
+    return _product(args[0], m, k, args[1].shape[2], batch)
 
 
 def _baddbmm(args: Any, kwargs: Any, out: Any) -> Count:
     batch, m, k = args[1].shape
     n = args[2].shape[2]
     used = kwargs.get("beta", 1) != 0
-    return _product(m, k, n, batch, bias=batch * m * n if used else 0)
+    return _product(args[1], m, k, n, batch, bias=batch * m * n if used else 0)
 
 
 def _mv(args: Any, kwargs: Any, out: Any) -> Count:
-    return _product(args[0].shape[0], args[0].shape[1], 1)
+    m, k = args[0].shape
+    return _product(args[0], m, k, 1)
 
 
 def _addmv(args: Any, kwargs: Any, out: Any) -> Count:
     m, k = args[1].shape
-    return _product(m, k, 1, bias=m)
+    return _product(args[1], m, k, 1, bias=m)
 
 
 def _dot(args: Any, kwargs: Any, out: Any) -> Count:
-    return _product(1, args[0].shape[0], 1)
+    return _product(args[0], 1, args[0].shape[0], 1)
 
 
 def _linear(args: Any, kwargs: Any, out: Any) -> Count:
     n, k = args[1].shape
     m = numel(args[0]) // k
-    return _product(m, k, n, bias=m * n if argument(args, kwargs, 2, "bias") is not None else 0)
+    return _product(args[1], m, k, n, bias=m * n if argument(args, kwargs, 2, "bias") is not None else 0)
 
 
 def convolution_count(x: Tensor, weight: Tensor, y: Tensor, transposed: bool, groups: int) -> Count:

@@ -8,13 +8,14 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 import costmodel
-from costmodel import Cost, cost, hardware_names, peak_activation_bytes
+from costmodel import Cost, PlanOptions, cost, hardware_names, peak_activation_bytes, trace_module
 from space import registry
 from space.block import Block, BlockOptions, block
 from space.errors import InputError, NameUnknown
@@ -176,3 +177,28 @@ def test_importing_the_room_is_cheap_and_lists_its_names() -> None:
         assert getattr(costmodel, name) is not None
     with pytest.raises(AttributeError):
         costmodel.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("phase", ["inference", "training", "decode"])
+def test_a_cost_asked_for_in_inference_mode_is_the_same(phase: str) -> None:
+    costmodel.clear_cache()
+    told = cost(LM, "x86-core", phase=phase)
+    costmodel.clear_cache()
+    with torch.inference_mode():
+        inside = cost(LM, "x86-core", phase=phase)
+        assert torch.is_inference_mode_enabled()
+    assert inside.unknown == ()
+    assert inside.to_json() == told.to_json()
+    assert cost(LM, "x86-core", phase=phase).to_json() == told.to_json()
+
+
+def test_a_module_and_a_plan_in_inference_mode() -> None:
+    module, x = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU()), torch.randn(2, 5, 8)
+    told = trace_module(module, x)
+    architecture = Net({"mlp": {"ratio": 2}}, Shape("sequence", 8, length=5))
+    planned = cost(architecture, "stm32f746", plan=PlanOptions())
+    with torch.inference_mode():
+        inside = trace_module(module, x)
+        assert cost(architecture, "stm32f746", plan=PlanOptions()).to_json() == planned.to_json()
+    assert inside.unknown == []
+    assert np.array_equal(inside.matrix, told.matrix)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from costmodel import blocks, clear_cache, node_table, peak_activation_bytes, trace_module
+from costmodel.blocks import Layout, Situation, _plain_layout
+from costmodel.composition import Composition
 from costmodel.table import C
+from costmodel.written import Written
 from space import build
 from space.block import instantiate
 from space.errors import InputError, ShapeError
@@ -93,18 +97,68 @@ def test_shared_weights_count_once_and_run_every_time() -> None:
         assert rows[0] == pytest.approx(rows[1], rel=0.02)
 
 
+ROWS = [
+    [layer({"attention": {"heads": 2}}), layer({"depthwise_conv": {"kernel": 3}}, 3), {"layer_norm": {}}],
+    [{"identity": {}}, {"mlp": {"ratio": 2}}, {"identity": {}}],
+    [{"identity": {}}, {"identity": {}}],
+    [{"rms_norm": {}}, {"depthwise_conv": {"kernel": 3}}, {"rms_norm": {}}],
+    [{"residual": {"block": {"sequence": {"blocks": [{"rms_norm": {}}, {"mlp": {}}]}}}}, {"selective_ssm": {}}],
+]
+
+
+def situations(shape: Shape) -> list[Situation]:
+    found = [Situation("inference", 1), Situation("inference", 3)]
+    return [*found, Situation("decode", 2, 7)] if shape.causal and shape.layout in ("tokens", "sequence") else found
+
+
+def assert_rows_agree(node: dict[str, Any], shape: Shape, layout: Layout | None = None) -> None:
+    """A row put together from its blocks is what recording it around stand-ins gives, field by field."""
+    written = Written.of(node)
+    assert written.row
+    for situation in situations(shape):
+        taken = layout or _plain_layout(shape, situation)
+        made = blocks._row(written, shape, situation, taken)
+        recorded = Composition(blocks._segment, written.text, shape, situation, taken).record()
+        assert sorted(made.patches[0]) == sorted(recorded.patches[0])
+        assert np.array_equal(made.rows(0), recorded.rows(0))
+        assert made.paths() == recorded.paths()
+        for name in ("lengths", "regions", "output", "inputs", "result", "parameters", "active", "state_bytes"):
+            assert getattr(made, name) == getattr(recorded, name), name
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_are_put_together_as_recorded(row: list[dict[str, Any]]) -> None:
+    assert_rows_agree({"sequence": {"blocks": row}}, SERIES)
+
+
+def test_rows_of_the_examples_are_put_together_as_recorded() -> None:
+    for path in EXAMPLES:
+        architecture = SearchSpace.from_file(path).sample(seed=1)
+        assert_rows_agree(architecture.node, architecture.input_shape)
+
+
+def test_a_row_takes_its_input_as_it_lies() -> None:
+    transposed = Layout((1, 24, 32), (0, 1, 24))
+    node = {"sequence": {"blocks": [{"rms_norm": {}}, {"mlp": {"ratio": 2}}]}}
+    situation = Situation("inference", 1)
+    made = blocks._row(Written.of(node), SERIES, situation, transposed)
+    recorded = Composition(blocks._segment, Written.of(node).text, SERIES, situation, transposed).record()
+    assert np.array_equal(made.rows(0), recorded.rows(0))
+
+
 def test_known_blocks_are_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clear_cache()
     a, b = layer({"attention": {"heads": 2}}), layer({"depthwise_conv": {"kernel": 3}})
     node_table({"sequence": {"blocks": [a, b]}}, SERIES)
     recorded = []
-    original = blocks._Composition.record
-    monkeypatch.setattr(blocks._Composition, "record", lambda self: recorded.append(self.kind) or original(self))
+    original = Composition.record
+    monkeypatch.setattr(Composition, "record", lambda self: recorded.append(self.kind) or original(self))
     table, _ = node_table({"sequence": {"blocks": [b, a, a, b]}}, SERIES)
-    assert recorded == ["sequence"]
+    assert recorded == []
     assert_equal(table, whole({"sequence": {"blocks": [b, a, a, b]}}, SERIES, "inference", batch=1)[0])
-    node_table({"sequence": {"blocks": [b, a, a, b]}}, SERIES)
-    assert recorded == ["sequence"]
+    node_table({"sequence": {"blocks": [b, a, a, b]}}, SERIES, "training")
+    node_table({"sequence": {"blocks": [a, b, a]}}, SERIES, "training")
+    assert recorded.count("attention") == recorded.count("depthwise_conv") == 1
 
 
 def test_the_cache_forgets_the_oldest() -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from costmodel import OperatorTable, trace_module
+from costmodel import OperatorTable, load_profile, price, trace_module
 from space.fused import fused
 
 DEVICES = ("cpu", "meta")
@@ -225,6 +225,41 @@ def test_products_agree_with_torch_s_own_counter(name: str, phase: str) -> None:
         assert theirs == 4 * forward
         theirs = 3 * forward
     assert 2 * table.total("macs") == theirs
+
+
+COMPLEX = {
+    "mm": (lambda x: x @ x, (6, 6), 6**3),
+    "bmm": (lambda x: torch.bmm(x, x.mT), (B, 5, 7), B * 5 * 7 * 5),
+    "einsum": (lambda x: torch.einsum("bij,bkj->bik", x, x), (B, 5, 7), B * 5 * 7 * 5),
+    "mv": (lambda x: x @ x[0], (6, 6), 36),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_a_complex_product_is_one_mac_by_its_shape_and_four_that_run(name: str) -> None:
+    function, size, macs = COMPLEX[name]
+    x = torch.randn(size, dtype=torch.complex64)
+    table = trace_module(Call(function), x)
+    assert table.total("macs") == macs
+    assert table.total("macs_executed") == 4 * macs
+    if name != "mv":  # which torch's counter passes over
+        with FlopCounterMode(display=False) as counter:
+            function(x)
+        assert counter.get_total_flops() == 2 * macs
+
+
+def test_a_complex_product_takes_as_long_as_the_same_in_real_parts() -> None:
+    def parts(x: Tensor) -> Tensor:
+        real, imaginary = x.unbind(-1)
+        return torch.stack([real @ real - imaginary @ imaginary, real @ imaginary + imaginary @ real], -1)
+
+    x = torch.randn(256, 256, 2)
+    whole = trace_module(Call(lambda x: torch.view_as_complex(x) @ torch.view_as_complex(x)), x)
+    apart = trace_module(Call(parts), x)
+    assert whole.total("macs_executed") == apart.total("macs_executed") == apart.total("macs")
+    profile = load_profile("x86-core")
+    at_peak = [price(t.matrix[t.macs > 0], profile).raw_compute.sum() for t in (whole, apart)]
+    assert at_peak[0] == pytest.approx(at_peak[1], rel=1e-12)
 
 
 def test_unknown_operators_are_named() -> None:
