@@ -165,6 +165,8 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causa
         return attention(q, k, v, causal)
     if causal:
         bias = bias.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))
+    # A CPU's fused kernel takes masks of two or four axes only.
+    bias = bias.unsqueeze(0) if bias.dim() == 3 else bias
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=q.shape[1] != k.shape[1])
 
 
