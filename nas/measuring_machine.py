@@ -40,32 +40,27 @@ SPACES = (
     "wide-attention",
 )
 SEEDS = range(9000, 9006)
-HELD_OUT = 5
-"""One of so many networks is left out of the fit and tells its error."""
+TIMED_WHOLE = 2
+"""One of so many networks is timed as a whole besides, for longer: the least of few readings isn't the least of many."""
+HELD_OUT = 6
+"""One of so many networks, which are timed whole, is left out of the fit and tells its error."""
 LONGEST_S = 0.25
 BLOCK_SIZES = 4
 POSITIONS, WIDTHS = (4, 16, 64, 144, 256, 1024), (16, 24, 32, 48, 64, 96, 128, 256)
 GROUP_OPERATORS = 25
 """Operators of small modules that are run in one go: after so many others a network's next layer runs the same again."""
 FEWEST_ROUNDS = 4
-SLICE_S = 0.02
-"""Seconds that a network is run for in one round, in each of two ways."""
+SLICE_S, WHOLE_SLICE_S = 0.02, 0.06
+"""Seconds that a network is run for in one round, operator by operator and as a whole."""
 GROUP_SLICE_S = 0.008
-WHOLE_GROUPS = 5
-"""One of so many groups of small modules is timed as a whole besides, as a network is."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Network:
-    """Modules that run one after the other, timed as a whole and operator by operator."""
+    """A network that is timed operator by operator and, some of them, as a whole."""
 
-    subjects: list[Any]
+    subject: Any
     watch: Any
-
-    @property
-    def least(self) -> Matrix:
-        """Least seconds of each operator."""
-        return np.concatenate([s.least for s in self.subjects])
 
 
 def measure_machine(
@@ -79,16 +74,17 @@ def measure_machine(
     with _threads(threads):
         small = [s for s in [*_probes(base), *_blocks(base)] if s.matches()]
         networks = _networks(base, not all_threads, [*SPACES, *spaces])
-        if not networks:
+        if len(networks) <= HELD_OUT:
             raise InputError(
-                "no network of the shipped spaces runs operator by operator here; nothing to calibrate with"
+                f"only {len(networks)} networks run here as their tables say; a calibration needs {HELD_OUT + 1}"
             )
-        groups = _measure(small, networks, seconds, not all_threads)
-    fitted = [n for i, n in enumerate(networks) if i % HELD_OUT or len(networks) < HELD_OUT]
-    held = [n for n in networks if n not in fitted]
-    measured = join([_measured(small, apart=True), _measured([s for n in fitted for s in n.subjects])])
+        _measure(small, networks, seconds)
+    held = networks[::HELD_OUT]
+    fitted = [n for n in networks if n not in held]
+    measured = join([_measured(small, apart=True), _measured([n.subject for n in fitted])])
     profile = _fitted(base, name, measured, threads, len(networks))
-    return _with_runs(profile, [*groups, *fitted], held or fitted)
+    timed = [n for n in networks[::TIMED_WHOLE] if n not in held]
+    return _with_runs(profile, timed, held)
 
 
 def measure_architectures(
@@ -165,7 +161,7 @@ def _networks(base: Profile, own_time: bool, spaces: Sequence[str | Path]) -> li
             run = _runner(architecture)
             subject = Subject(space.name, run, told.table.matrix[told.hardware[base.name].priced.rows])
             if subject.matches():
-                found.append(Network([subject], Stopwatch(run, own_time)))
+                found.append(Network(subject, Stopwatch(run, own_time)))
     return found
 
 
@@ -173,38 +169,25 @@ def _called(module: Any, *inputs: Any) -> Callable[[], Any]:
     return lambda: module(*inputs)
 
 
-def _measure(small: list[Any], networks: list[Network], seconds: float, own_time: bool) -> list[Network]:
-    """Rounds over everything for so many seconds; gives the groups of small modules that were timed as a whole."""
+def _measure(small: list[Any], networks: list[Network], seconds: float) -> None:
+    """Rounds over everything for so many seconds."""
     import torch
 
     from costmodel.calibration.in_place import groups_of, measure_group
-    from costmodel.calibration.stopwatch import Stopwatch
 
     order = np.random.default_rng(0).permutation(len(small))
     groups = groups_of([small[i] for i in order], GROUP_OPERATORS)
-    whole = [Network(g, Stopwatch(_in_turn([s.run for s in g]), own_time)) for g in groups[::WHOLE_GROUPS]]
     end, done = time.perf_counter() + seconds, 0
     while done < FEWEST_ROUNDS or time.perf_counter() < end:
         _progress(f"round {done + 1}: {len(small)} blocks and operators, {len(networks)} networks")
         for group in groups:
             measure_group(group, GROUP_SLICE_S)
         for network in networks:
-            measure_group(network.subjects, SLICE_S)
+            measure_group([network.subject], SLICE_S)
         with torch.inference_mode():
-            for network in networks:
-                network.watch.read(SLICE_S)
-            for network in whole:
-                network.watch.read(GROUP_SLICE_S)
+            for network in networks[::TIMED_WHOLE]:
+                network.watch.read(WHOLE_SLICE_S)
         done += 1
-    return whole
-
-
-def _in_turn(actions: list[Callable[[], Any]]) -> Callable[[], Any]:
-    def run() -> None:
-        for action in actions:
-            action()
-
-    return run
 
 
 def _measured(subjects: list[Any], apart: bool = False) -> Measured:
@@ -227,7 +210,7 @@ def _with_runs(profile: Profile, fitted: list[Network], held: list[Network]) -> 
     """
     from scipy.optimize import lsq_linear
 
-    rows = np.array([[n.least.sum(), len(n.least), 1.0] for n in fitted])
+    rows = np.array([[n.subject.least.sum(), len(n.subject.least), 1.0] for n in fitted])
     seconds = np.array([n.watch.least for n in fitted])
     bounds = ([0.5, -1e-6, 0.0], [2.0, 5e-6, 1e-3])
     scale = np.array([1.0, 1e-6, 1e-5])
@@ -239,7 +222,7 @@ def _with_runs(profile: Profile, fitted: list[Network], held: list[Network]) -> 
     assert made is not None
     profile = profile.model_copy(update={"calibration": made.model_copy(update={"whole": scales})})
     real = np.array([n.watch.least for n in held])
-    told = np.array([sum(float(price(s.rows, profile).expected.sum()) for s in n.subjects) for n in held])
+    told = np.array([float(price(n.subject.rows, profile).expected.sum()) for n in held])
     residual = np.log(real / told)
     low, high = float(min(np.quantile(residual, 0.1), 0.0)), float(max(np.quantile(residual, 0.9), 0.0))
     judged = scales.model_copy(update={"n": len(held), "low": low, "high": high, "error": accuracy(real, told)})

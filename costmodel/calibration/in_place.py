@@ -40,7 +40,7 @@ class OperatorTimer(TorchDispatchMode):
         return out
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
     """A module that is run, and the rows of its operator table (as its device runs them) that it issues in order."""
 

@@ -16,8 +16,8 @@ from space import build, deploy
 
 SPACES = ("isotropic-vision", "vision-pyramid", "microcontroller-vision", "nas-bench-201", "time-series",
           "looped-recall", "mixed-attention", "raw-audio", "wide-attention")  # fmt: skip
-PRESETS = ("swin_tiny", "efficientvit_m0", "efficientformer_l1", "fastvit_t8", "convnext_tiny", "cmt_tiny",
-           "uniformer_small", "poolformer_s12", "vit_tiny_16")  # fmt: skip
+PRESETS = ("swin_tiny", "fastvit_t8", "convnext_tiny", "uniformer_small", "poolformer_s12", "vit_tiny_16", "tnt_small",
+           "efficientnet_b0", "ffnet_1")  # fmt: skip
 
 
 def issued(architecture) -> tuple[list[str], list[str]]:

@@ -86,8 +86,8 @@ def test_the_command_keeps_a_profile_where_spaces_find_it(
     assert "latency@this-machine-one" in capsys.readouterr().out
     assert load_profile("this-machine-one").calibration is not None
     Path("space.yaml").write_text(
-        "task: digits\nobjectives: {accuracy: max, latency@this-machine-one: min}\n"
-        "architecture: {sequence: [{patch_embed: {patch: 2, dim: 8}}, mlp, classifier]}\n"
+        "input: {kind: image, shape: [1, 8, 8]}\ntask: digits\nobjectives: {accuracy: max, latency@this-machine-one: min}\n"
+        "architecture: {sequence: [{patch_embed: {patch: 2, dim: 8}}, mlp, {classifier: {classes: 10}}]}\n"
     )
     assert main(["cost", "space.yaml", "--hardware", "this-machine-one"]) == 0
     assert load_space("space.yaml").objectives[1].measure.hardware == "this-machine-one"
