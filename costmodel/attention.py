@@ -30,7 +30,7 @@ def plain_attention(
     Grouped heads share keys without copying them. The result lies in memory as the query does, as the fused kernels
     leave it: where position comes before head, joining the heads again is a view, else a copy.
     """
-    as_query = query.dim() > 3 and query.stride(-3) < query.stride(-2) and query.shape[-1] == value.shape[-1]
+    order = _order_of_axes(query) if query.shape[-1] == value.shape[-1] else None
     heads, length = (query.shape[-3] if query.dim() > 2 else 1), query.shape[-2]
     span = key.shape[-2]
     groups = heads // key.shape[-3] if enable_gqa and query.dim() > 2 else 1
@@ -55,9 +55,16 @@ def plain_attention(
     mixed = torch.matmul(weights.reshape(grouped_shape), value)
     if groups > 1:
         mixed = mixed.reshape(*mixed.shape[:-3], heads, length, mixed.shape[-1])
-    if not as_query:
+    if order is None:
         return mixed
-    return mixed.transpose(-3, -2).contiguous().transpose(-3, -2)
+    return mixed.permute(order).contiguous().permute([order.index(axis) for axis in range(len(order))])
+
+
+def _order_of_axes(x: Tensor) -> list[int] | None:
+    """Axes from the longest stride to the shortest, as `empty_like` keeps them; None where memory is shared."""
+    if any(step == 0 and length > 1 for step, length in zip(x.stride(), x.shape, strict=True)):
+        return None
+    return sorted(range(x.dim()), key=x.stride, reverse=True)
 
 
 def attention_counts(

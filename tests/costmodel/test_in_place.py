@@ -16,7 +16,7 @@ from space import build, deploy
 
 SPACES = ("isotropic-vision", "vision-pyramid", "microcontroller-vision", "nas-bench-201", "time-series",
           "looped-recall", "mixed-attention", "raw-audio", "wide-attention")  # fmt: skip
-PRESETS = ("swin_tiny", "fastvit_t8", "convnext_tiny", "uniformer_small", "poolformer_s12", "vit_tiny_16", "tnt_small",
+PRESETS = ("swin_tiny", "fastvit_t8", "convnext_tiny", "uniformer_small", "poolformer_s12", "vit_tiny_16", "tnt_small", "sret_tiny",
            "efficientnet_b0", "ffnet_1")  # fmt: skip
 
 
