@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,10 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json(rows)
         return
-    shown = [
-        (r["name"], r["what"], r["paper"], f"{r['published']['params']:,}" if r["published"] else "", r["about"])
-        for r in rows
-    ]
+    shown = [(r["name"], r["what"], r["paper"], _parameters(r["published"]), r["about"]) for r in rows]
     print_table(["name", "what", "paper", "parameters", "about"], shown)
+
+
+def _parameters(published: dict[str, Any]) -> str:
+    """The published count, in as few digits as it was printed."""
+    return f"{published['params']:,}" if "params" in published else str(published.get("params_rounded", ""))

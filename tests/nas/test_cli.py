@@ -324,3 +324,12 @@ def test_before_the_first_study_it_says_how_to_begin(
     assert main(list(words)) == 1
     assert "no studies here yet; `nas run SPACE.yaml` begins one" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_presets_are_listed_with_their_counts_as_published(cli: Nas) -> None:
+    status, out, _ = cli("presets")
+    assert status == 0
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert "5,717,416" in lines["vit_tiny_16"]
+    assert "28M" in lines["litv2_s"]
+    assert json.loads(cli("presets", "litv2_s", "--json")[1])["published"]["params_rounded"] == "28M"
