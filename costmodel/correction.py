@@ -71,12 +71,10 @@ class ClassModel(_Strict):
 
 
 class Scales(_Strict):
-    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every operator and
-    every run adds. `operator_s` is below zero where operators were timed with something of the stopwatch's own."""
+    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every run adds."""
 
     launches: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     run_s: float = Field(0.0, ge=0)
-    operator_s: float = 0.0
     classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0

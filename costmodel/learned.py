@@ -153,8 +153,7 @@ def scale_whole(f: Fitted, profile: Profile, kind: NDArray[np.int64], overhead: 
         np.array([by_class.get(name, 1.0) for name in KINDS])[kind] for by_class in (scales.classes, scales.launches)
     )
     launch = np.minimum(overhead, f.expected)
-    scaled = launch * starts + (f.expected - launch) * factor + scales.operator_s
-    expected = np.maximum(scaled, f.floor)
+    expected = np.maximum(launch * starts + (f.expected - launch) * factor, f.floor)
     change = expected / np.maximum(f.expected, 1e-15)
     f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
     expected[0] += scales.run_s

@@ -15,10 +15,10 @@ import numpy as np
 
 from costmodel import Profile, cost, price, trace_module
 from costmodel.calibration.fingerprint import fingerprint
-from costmodel.calibration.judge import accuracy
 from costmodel.calibration.measured import Measured, join
 from costmodel.calibration.operators import fit_operators
-from costmodel.correction import Calibration, Scales
+from costmodel.calibration.whole import Parts, fit_scales, parts_of, with_scales
+from costmodel.correction import Calibration
 from costmodel.growth import shapes_of_size, small_options
 from costmodel.shapes import shapes_of
 from costmodel.table import KIND, KINDS, C, Matrix
@@ -88,7 +88,10 @@ def measure_machine(
     measured = join([_measured(small, apart=True), _measured([n.subject for n in fitted])])
     profile = _fitted(base, name, measured, threads, len(networks))
     timed = [n for n in networks[::TIMED_WHOLE] if n not in held]
-    return _with_runs(profile, timed, held)
+    scales = fit_scales(_runs(profile, timed), _runs(profile, held))
+    made = profile.calibration
+    assert made is not None
+    return with_scales(profile, scales, made.source, base.name)
 
 
 def measure_architectures(
@@ -221,30 +224,10 @@ def _measured(subjects: list[Any], apart: bool = False) -> Measured:
     return Measured(alone, shapes, seconds, kind)
 
 
-def _with_runs(profile: Profile, fitted: list[Network], held: list[Network]) -> Profile:
-    """The profile with what a whole run takes besides its operators' own times, and its error on networks held out.
-
-    run = factor x sum of operators + operators x seconds + seconds, least squares of relative errors.
-    """
-    from scipy.optimize import lsq_linear
-
-    rows = np.array([[n.subject.least.sum(), len(n.subject.least), 1.0] for n in fitted])
-    seconds = np.array([n.watch.least for n in fitted])
-    bounds = ([0.5, -1e-6, 0.0], [2.0, 5e-6, 1e-3])
-    scale = np.array([1.0, 1e-6, 1e-5])
-    found = lsq_linear(rows * scale / seconds[:, None], np.ones(len(rows)), tuple(np.array(b) / scale for b in bounds))
-    factor, operator_s, run_s = (float(x) for x in found.x * scale)
-    everywhere = dict.fromkeys(KINDS, factor)
-    scales = Scales(launches=everywhere, classes=everywhere, operator_s=operator_s, run_s=run_s)
-    made = profile.calibration
-    assert made is not None
-    profile = profile.model_copy(update={"calibration": made.model_copy(update={"whole": scales})})
-    real = np.array([n.watch.least for n in held])
-    told = np.array([float(price(n.subject.rows, profile).expected.sum()) for n in held])
-    residual = np.log(real / told)
-    low, high = float(min(np.quantile(residual, 0.1), 0.0)), float(max(np.quantile(residual, 0.9), 0.0))
-    judged = scales.model_copy(update={"n": len(held), "low": low, "high": high, "error": accuracy(real, told)})
-    return profile.model_copy(update={"calibration": made.model_copy(update={"whole": judged})})
+def _runs(profile: Profile, networks: list[Network]) -> Parts:
+    """Whole runs, and what the profile tells of them."""
+    priced = [(n.subject.rows, price(n.subject.rows, profile)) for n in networks]
+    return parts_of(priced, [n.watch.least for n in networks])
 
 
 def _fitted(base: Profile, name: str, measured: Measured, threads: int, networks: int) -> Profile:

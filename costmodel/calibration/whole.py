@@ -47,16 +47,16 @@ def parts_of(priced: Sequence[tuple[Matrix, Priced]], seconds: Sequence[float]) 
     return Parts(launch, work, np.asarray(seconds, dtype=float))
 
 
-def fit_scales(parts: Parts) -> Scales:
-    """Factors that bring predictions to what was measured, with their error on runs left out in turn (5 parts)."""
-    n = len(parts.seconds)
-    order = np.random.default_rng(0).permutation(n)
-    predicted = np.empty(n)
-    for part in np.array_split(order, min(5, n)):
-        rest = np.setdiff1d(order, part)
-        predicted[part] = _predict(_solve(parts.take(rest)), parts.take(part))
-    residual = np.log(parts.seconds / predicted)
-    launches, run_s, classes = _solve(parts)
+def fit_scales(parts: Parts, held: Parts | None = None) -> Scales:
+    """Factors that bring predictions to what was measured, with their error on `held`, runs that nothing was fitted to;
+    without any, on runs left out in turn (5 parts)."""
+    solved = _solve(parts)
+    if held is None:
+        seconds, predicted = parts.seconds, _left_out(parts)
+    else:
+        seconds, predicted = held.seconds, _predict(solved, held)
+    residual = np.log(seconds / predicted)
+    launches, run_s, classes = solved
     seen = (parts.work + parts.launch).sum(0) > 0
     return Scales(
         launches={name: float(f) for name, f, s in zip(KINDS, launches, seen, strict=True) if s},
@@ -64,9 +64,20 @@ def fit_scales(parts: Parts) -> Scales:
         classes={name: float(f) for name, f, s in zip(KINDS, classes, seen, strict=True) if s},
         low=float(min(np.quantile(residual, 0.1), 0.0)),
         high=float(max(np.quantile(residual, 0.9), 0.0)),
-        n=n,
-        error=accuracy(parts.seconds, predicted),
+        n=len(seconds),
+        error=accuracy(seconds, predicted),
     )
+
+
+def _left_out(parts: Parts) -> Matrix:
+    """What each run is told by a fit to the other four fifths."""
+    n = len(parts.seconds)
+    order = np.random.default_rng(0).permutation(n)
+    predicted = np.empty(n)
+    for part in np.array_split(order, min(5, n)):
+        rest = np.setdiff1d(order, part)
+        predicted[part] = _predict(_solve(parts.take(rest)), parts.take(part))
+    return predicted
 
 
 def with_scales(profile: Profile, scales: Scales, source: str, base: str) -> Profile:
