@@ -55,7 +55,8 @@ def correct(
     for name, model, at in _models(profile.calibration, kind, shapes, compute + memory > 0):
         launch = np.full(len(at), rates.overhead[KIND[name]])
         physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
-        log_ratio, beyond, base = _learned(model, name, shapes.take(at), physical, rates.units >= MANY_UNITS)
+        sizes = shapes if len(at) == len(kind) else shapes.take(at)
+        log_ratio, beyond, base = _learned(model, name, sizes, physical, rates.units >= MANY_UNITS)
         # A fused operator has no launch of its own: what it saves is taken off again.
         learned = np.maximum(base * np.exp(log_ratio) - (launch - overhead[at]), 1e-9)
         left = fade(beyond)

@@ -164,7 +164,7 @@ def price_rows(
     level = levels[place]
     memory = activations / rates.bandwidths[level] + weights / rates.bandwidths[weight_level]
     low = np.maximum(compute, memory)
-    sizes = shapes if shapes is not None else shapes_of(m, kind, element)
+    sizes = shapes if shapes is not None else shapes_of(m, kind, element, rates.units < MANY_UNITS)
     real_compute = compute / (rates.compute_efficiency[kind] * _filled(kind, sizes, rates.units))
     real_memory = memory / rates.memory_efficiency[kind]
     if rates.power > 0:

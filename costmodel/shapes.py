@@ -44,8 +44,11 @@ class Shapes:
         return Shapes(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64]) -> Shapes:
-    """Shapes of table rows. How many key heads share a query's is read off the bytes that an attention reads."""
+def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64], with_bytes: bool = True) -> Shapes:
+    """Shapes of table rows. How many key heads share a query's is read off the bytes that an attention reads.
+
+    `with_bytes`: `given`, `made`, `weights` and `workspace` too, which devices of many units don't ask for (else 0).
+    """
     rows, columns, inner = m[:, C["m"]], m[:, C["n"]], m[:, C["k"]]
     batch = np.maximum(m[:, C["batch"]], 1.0)
     itemsize = ITEMSIZES[element]
@@ -56,8 +59,12 @@ def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64]) ->
         elements = (m[at, C["bytes_read"]] - m[at, C["fixed_read"]]) / 4.0
         keys = (elements - batch[at] * rows[at] * inner[at]) / (2 * columns[at] * inner[at])
         groups[at] = np.clip(np.round(keys), 1.0, batch[at])
-    fixed_read, fixed_written = m[:, C["fixed_read"]], m[:, C["fixed_written"]]
-    weights = m[:, C["weight_bytes"]] * itemsize / 4.0
+    given = made = weights = workspace = none = np.zeros(len(m))
+    if with_bytes:
+        fixed_read, fixed_written = m[:, C["fixed_read"]], m[:, C["fixed_written"]]
+        weights, workspace = m[:, C["weight_bytes"]] * itemsize / 4.0, m[:, C["workspace"]]
+        given = np.maximum((m[:, C["bytes_read"]] - fixed_read) * itemsize / 4.0 + fixed_read - weights, 0.0)
+        made = (m[:, C["bytes_written"]] - fixed_written) * itemsize / 4.0 + fixed_written
     return Shapes(
         m=rows,
         n=columns,
@@ -66,11 +73,11 @@ def shapes_of(m: Matrix, kind: NDArray[np.int64], element: NDArray[np.int64]) ->
         groups=groups,
         itemsize=itemsize,
         kv_itemsize=itemsize,
-        given=np.maximum((m[:, C["bytes_read"]] - fixed_read) * itemsize / 4.0 + fixed_read - weights, 0.0),
-        made=(m[:, C["bytes_written"]] - fixed_written) * itemsize / 4.0 + fixed_written,
+        given=given,
+        made=made,
         weights=weights,
-        workspace=m[:, C["workspace"]],
+        workspace=workspace,
         name=m[:, C["name"]],
         inside=np.where(m[:, C["is_summary"]] == 0, m[:, C["region_kind"]], 0.0),
-        apart=np.zeros(len(m)),
+        apart=none,
     )
