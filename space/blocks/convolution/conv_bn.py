@@ -7,16 +7,16 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from space.block import Block, BlockOptions, block
+from space.block import BlockOptions, block
+from space.blocks.convolution.padded import PaddedConvolution
 from space.blocks.rules import must_divide
-from space.errors import ShapeError
 from space.ops.channels import make_activation
 from space.ops.folding import ConvNorm, folded_state
 from space.shape import Shape
 
 
 @block("conv_bn", role="mixer", layout="grid")
-class ConvBN(Block):
+class ConvBN(PaddedConvolution):
     """Convolution, batch norm, activation. x [B, C, H, W] -> [B, D, H', W'].
 
     y = act(norm(W * x)); n' = floor((n + 2 padding - kernel) / stride) + 1 on each axis. Deployed, the norm is folded
@@ -44,31 +44,14 @@ class ConvBN(Block):
     @classmethod
     def normalise(cls, shape: Shape, options: Any) -> Any:
         plain_bias = options.norm == "none"
-        return options.model_copy(
-            update={
-                "dim": None if options.dim == shape.dim else options.dim,
-                "padding": None if options.padding == (options.kernel - 1) // 2 else options.padding,
-                "bias": None if options.bias == plain_bias or (options.deployed and not plain_bias) else options.bias,
-            }
-        )
+        unsaid = options.bias == plain_bias or (options.deployed and not plain_bias)
+        return super().normalise(shape, options).model_copy(update={"bias": None if unsaid else options.bias})
 
     @classmethod
     def check(cls, shape: Shape, options: Any) -> None:
         must_divide("groups", options.groups, shape.dim, "the input's channels")
         must_divide("groups", options.groups, options.dim or shape.dim, "dim")
-        out = cls.infer(shape, options)
-        if out.height < 1 or out.width < 1:
-            raise ShapeError(
-                f"kernel {options.kernel} doesn't fit into {shape.height} x {shape.width} with its padding"
-                " (take a smaller kernel or more padding)",
-                "kernel",
-            )
-
-    @classmethod
-    def infer(cls, shape: Shape, options: Any) -> Shape:
-        padding = (options.kernel - 1) // 2 if options.padding is None else options.padding
-        height, width = ((n + 2 * padding - options.kernel) // options.stride + 1 for n in (shape.height, shape.width))
-        return shape.with_(dim=options.dim or shape.dim, height=height, width=width)
+        super().check(shape, options)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from space.block import Block, BlockOptions, block
-from space.errors import ShapeError
+from space.block import BlockOptions, block
+from space.blocks.convolution.padded import PaddedConvolution
 from space.shape import Shape
 
 
 @block("deformable_conv", role="mixer", layout="grid", paper="hilo")
-class DeformableConv(Block):
+class DeformableConv(PaddedConvolution):
     """Convolution at learned, fractional places. x [B, C, H, W] -> [B, D, H', W'].
 
     y_p = b + sum_k W_k x(s p + k + o_pk): the offsets o [B, 2 K^2, H', W'] (rows, then columns, tap by tap) are a K x K
@@ -28,31 +26,6 @@ class DeformableConv(Block):
         kernel: int = Field(3, ge=1, le=15, description="side K of the kernel")
         stride: int = Field(1, ge=1, le=64, description="positions s between outputs")
         padding: int | None = Field(None, ge=0, le=15, description="zeros on each side; none: (kernel - 1) / 2 down")
-
-    @classmethod
-    def normalise(cls, shape: Shape, options: Any) -> Any:
-        return options.model_copy(
-            update={
-                "dim": None if options.dim == shape.dim else options.dim,
-                "padding": None if options.padding == (options.kernel - 1) // 2 else options.padding,
-            }
-        )
-
-    @classmethod
-    def check(cls, shape: Shape, options: Any) -> None:
-        out = cls.infer(shape, options)
-        if out.height < 1 or out.width < 1:
-            raise ShapeError(
-                f"kernel {options.kernel} doesn't fit into {shape.height} x {shape.width} with its padding"
-                " (take a smaller kernel or more padding)",
-                "kernel",
-            )
-
-    @classmethod
-    def infer(cls, shape: Shape, options: Any) -> Shape:
-        padding = (options.kernel - 1) // 2 if options.padding is None else options.padding
-        height, width = ((n + 2 * padding - options.kernel) // options.stride + 1 for n in (shape.height, shape.width))
-        return shape.with_(dim=options.dim or shape.dim, height=height, width=width)
 
     def __init__(self, shape: Shape, options: Options) -> None:
         super().__init__()
