@@ -30,7 +30,7 @@ def plain_attention(
     Grouped heads share keys without copying them. The result lies in memory as the query does, as the fused kernels
     leave it: where position comes before head, joining the heads again is a view, else a copy.
     """
-    order = _order_of_axes(query) if query.shape[-1] == value.shape[-1] else None
+    order = _order_of_axes(query)
     heads, length = (query.shape[-3] if query.dim() > 2 else 1), query.shape[-2]
     span = key.shape[-2]
     groups = heads // key.shape[-3] if enable_gqa and query.dim() > 2 else 1
@@ -58,6 +58,37 @@ def plain_attention(
     if order is None:
         return mixed
     return mixed.permute(order).contiguous().permute([order.index(axis) for axis in range(len(order))])
+
+
+def math_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The same in the operators that torch runs where no fused kernel takes it (its "math" backend): half of the scale
+    on queries and on keys, grouped keys and values copied for each of their heads, masks added."""
+    factor = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.where(attn_mask, 0.0, -math.inf)
+    query = query * factor
+    if is_causal:
+        seen = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        attn_mask = torch.where(seen, 0.0, -math.inf)
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = torch.matmul(query, key.transpose(-2, -1) * factor)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    weights = torch.ops.aten._safe_softmax(scores, -1)
+    if dropout_p > 0:
+        weights = functional.dropout(weights, dropout_p)
+    return torch.matmul(weights, value)
 
 
 def _order_of_axes(x: Tensor) -> list[int] | None:
@@ -117,11 +148,24 @@ def _caught(*args: Any, **kwargs: Any) -> Any:
     recorder: Any = fused._recorder.get()
     if recorder is None:
         return _ORIGINAL(*args, **kwargs)
-    return recorder.region("attention", plain_attention, args, kwargs, attention_counts)
+    return _recorded(recorder, args, kwargs)
+
+
+def _recorded(recorder: Any, args: tuple, kwargs: dict) -> Any:
+    """A region "attention", or "general_attention" for what torch's kernel on CPUs and others of its kind refuse."""
+    kind, function = "attention", plain_attention
+    if _refused(*args, **kwargs):
+        kind, function = "general_attention", math_attention
+    return recorder.region(kind, function, args, kwargs, attention_counts)
+
+
+def _refused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **rest: Any) -> bool:
+    """Whether values have another width than keys, or the mask learns (aten/native/transformers/sdp_utils_cpp.cpp)."""
+    return query.shape[-1] != value.shape[-1] or (attn_mask is not None and attn_mask.requires_grad)
 
 
 class AttentionCatcher(TorchFunctionMode):
-    """Hands every call of `F.scaled_dot_product_attention` to a recorder as a region "attention".
+    """Hands every call of `F.scaled_dot_product_attention` to a recorder as a region.
 
     Functions of `torch.nn.functional` run with function modes off, so the name that they (`nn.MultiheadAttention`)
     call is replaced besides; it's put back when the last recording of the process ends, however it ends.
@@ -148,7 +192,7 @@ class AttentionCatcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _ORIGINAL:
-            out = self.recorder.region("attention", plain_attention, args, kwargs or {}, attention_counts)
+            out = _recorded(self.recorder, args, kwargs or {})
         else:
             out = func(*args, **(kwargs or {}))
         if fused.executed_share() < 1:

@@ -99,7 +99,7 @@ def _together(tables: list[OperatorTable]) -> OperatorTable:
 
 def _alike(matrices: list[Matrix]) -> bool:
     """True where the rows are of the same operators."""
-    identity = [C[name] for name in ("kind", "name", "part", "block", "region_kind", "is_summary")]
+    identity = [C[name] for name in ("kind", "name", "part", "block", "region_kind", "is_summary", "outer_kind")]
     first = matrices[0]
     return all(m.shape == first.shape and bool((m[:, identity] == first[:, identity]).all()) for m in matrices)
 

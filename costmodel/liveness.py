@@ -6,12 +6,12 @@ Times are rows of the table that is being recorded; the backward part lies after
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from costmodel.nest import Nest, Spot
 from costmodel.table import C
 
 PART = 1 << 40
@@ -19,22 +19,15 @@ Patch = tuple[int, int, float]
 """(row, column, amount to add), in one part."""
 
 
-@dataclass(frozen=True)
-class Spot:
-    """A row of one part; `summary` is the summary row of the fused region that it lies in, -1 for none."""
-
-    row: int
-    summary: int = -1
-
-
 class Piece:
-    """One storage: its size, where it was made and where it's read last. `region` 0 means made outside regions."""
+    """One storage: its size, where it was made and where it's read last. A region of 0 means outside all of them."""
 
     __slots__ = (
         "birth",
         "birth_region",
         "fixed",
         "gone",
+        "home",
         "last",
         "last_forward",
         "last_region",
@@ -44,7 +37,6 @@ class Piece:
         "remembered",
         "role",
         "run",
-        "shared",
     )
 
     def __init__(self, nbytes: float, fixed: float, role: str = "") -> None:
@@ -55,13 +47,13 @@ class Piece:
         self.remembered = role == "state"  # or such a state with something new behind it
         self.birth = -1
         self.birth_region = 0
+        self.home = 0  # the innermost fused region that, with its backward, holds every use of it
         self.last = -1
         self.last_region: int | Spot = 0
         self.last_forward: tuple[int, int | Spot] = (-1, 0)
         self.readers = 0
         self.gone: tuple[int, int | Spot] = (-1, 0)  # the row after which Python let go of it, and that row's region
         self.made_here = False  # its birth row is one of this recording's own (a child's table has it otherwise)
-        self.shared = False  # read outside the region that made it
 
     def use(self, time: int, region: int | Spot = 0, counted: bool = True) -> None:
         """Note that the row at `time` reads it; `region` is the region of that row, or a resolved spot."""
@@ -71,11 +63,6 @@ class Piece:
             self.last, self.last_region = time, region
             if time < PART:
                 self.last_forward = (time, region)
-
-    @property
-    def inside(self) -> bool:
-        """True where it never leaves the fused region that made it (nor that region's backward)."""
-        return self.birth_region > 0 and not self.shared
 
 
 class Pieces:
@@ -128,11 +115,11 @@ class Pieces:
         self._by_storage.clear()
 
 
-def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]) -> tuple[list[Patch], list[Patch]]:
+def alive_patches(pieces: list[Piece], held: set[int], nest: Nest) -> tuple[list[Patch], list[Patch]]:
     """Corrections of the allocation columns, forward and backward part, once a recording is over.
 
     `held` are the ids of pieces that outlive it (its input, its results, weight gradients): they come alive but are
-    not freed. `summaries` gives the summary time of a region.
+    not freed. What happens in a fused region that a piece leaves also stands in the region's summary row.
     """
     patches: tuple[list[Patch], list[Patch]] = ([], [])
 
@@ -140,44 +127,35 @@ def alive_patches(pieces: list[Piece], held: set[int], summaries: dict[int, int]
         if amount:
             patches[time >= PART].append((time % PART, C[column], amount))
 
-    def both(time: int, summary: int, name: str, piece: Piece) -> None:
-        for at in (time, summary):
-            if at >= 0:
-                put(at, f"bytes_{name}", piece.nbytes)
-                put(at, f"fixed_{name}", piece.fixed)
+    def each(times: tuple[int, ...], name: str, piece: Piece, sign: int = 1) -> None:
+        for at in times:
+            put(at, f"bytes_{name}", sign * piece.nbytes)
+            put(at, f"fixed_{name}", sign * piece.fixed)
 
-    def linger(piece: Piece, last: int, outer: int) -> None:
-        until, region = piece.gone
-        summary = region.summary if isinstance(region, Spot) else summaries.get(region, -1)
-        if until <= last or (piece.inside and summary < 0):
+    def linger(piece: Piece, started: tuple[int, ...]) -> None:
+        until, place = piece.gone
+        if until <= started[0] or nest.common(piece.home, 0 if isinstance(place, Spot) else place) != piece.home:
             return
-        for start, end in ((last, until), (outer, -1 if piece.inside else summary)):
-            for at, sign in ((start, 1), (end, -1)):
-                if at >= 0:
-                    put(at, "bytes_lingering", sign * piece.nbytes)
-                    put(at, "fixed_lingering", sign * piece.fixed)
+        each(started, "lingering", piece)
+        each((until, *nest.summaries_of(place, piece.home)), "lingering", piece, -1)
 
     for piece in pieces:
         if piece.role or piece.birth < 0:
             continue
+        made = piece.birth, *nest.summaries_of(piece.birth_region, piece.home)
         if piece.made_here:
-            outer = -1 if piece.inside else summaries.get(piece.birth_region, -1)
-            both(piece.birth, outer, "allocated", piece)
-        last, region = (
+            each(made, "allocated", piece)
+        last, place = (
             (piece.last, piece.last_region) if piece.last >= piece.birth else (piece.birth, piece.birth_region)
         )
         if id(piece) not in held:
-            if isinstance(region, Spot):
-                outer = region.summary
-            else:
-                outer = -1 if piece.inside else summaries.get(region, -1)
-            both(last, outer, "freed", piece)
-            linger(piece, last, outer)
+            read = last, *nest.summaries_of(place, piece.home)
+            each(read, "freed", piece)
+            linger(piece, read)
             if piece.readers == 1 and last > piece.birth and last // PART == piece.birth // PART:
-                put(piece.birth, "consumer", float(last - piece.birth))
-                made_by = summaries.get(piece.birth_region, -1) if not piece.inside else -1
-                if 0 <= made_by < last:
-                    put(made_by, "consumer", float(last - made_by))
+                for at in made:
+                    if at < last:
+                        put(at, "consumer", float(last - at))
     return patches
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from costmodel.blocks import node_table
-from costmodel.table import C, Matrix, OperatorTable, peak_activation_bytes
+from costmodel.table import C, Matrix, OperatorTable, peak_activation_bytes, summaries_around
 from space.block import Node, infer_shape, instantiate
 from space.errors import InputError, ShapeError
 from space.shape import Shape
@@ -145,14 +145,9 @@ def _stand(matrix: Matrix, size: float) -> None:
 
 def _ends(matrix: Matrix) -> tuple[list[int], list[int]]:
     """First and last row, and the summary rows of the fused regions that they lie in."""
-    summary = matrix[:, C["is_summary"]] > 0
-    inner = (~summary).nonzero()[0]
-    found = []
-    for row in (int(inner[0]), int(inner[-1])):
-        region = matrix[row, C["region"]]
-        own = (summary & (matrix[:, C["region"]] == region)).nonzero()[0].tolist() if region else []
-        found.append([row, *(own[:1] if row == int(inner[0]) else own[-1:])])
-    return found[0], found[1]
+    inner = (matrix[:, C["is_summary"]] == 0).nonzero()[0]
+    first, last = ([row, *summaries_around(matrix, row)] for row in (int(inner[0]), int(inner[-1])))
+    return first, last
 
 
 def _local_shapes(inner: list[Node], shape: Shape) -> list[Shape]:

@@ -40,7 +40,9 @@ COUNTS = (
     "trainable",
 )
 _TABLE = [C[name] for name in ("macs", "macs_executed", "vector_flops")]
-_BORDER = [C[n] for n in ("dtype", "region_kind", "is_summary", "bytes_written", "fixed_written", "skipped")]
+_BORDER = [
+    C[n] for n in ("dtype", "region_kind", "outer_kind", "is_summary", "bytes_written", "fixed_written", "skipped")
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +112,12 @@ def _entrance(segment: Segment, rows: Matrix) -> Any:
     row = rows[spot.row]
     return (
         given.returned,
-        spot.summary >= 0,
+        len(spot.summaries),
         tuple(row[[C["kind"], C["region"], C["region_kind"], C["is_summary"]]] > 0),
         (
             float(row[C["kind"]]),
             float(row[C["region_kind"]]),
+            float(row[C["outer_kind"]]),
         ),
     )
 

@@ -1,7 +1,8 @@
-"""Results on `meta` without torch's own shape functions, where they're plain to see.
+"""Results on `meta` in the place of torch's own shape functions, where they're plain to see, or where those are wrong.
 
 Many of torch's meta kernels are Python and take 150-600 microseconds. For an elementwise operator on contiguous float32
-operands, and for a matrix product, the result is a contiguous tensor of a size that's known at once.
+operands, and for a matrix product, the result is a contiguous tensor of a size that's known at once. A convolution's
+result lies as its input does (channels last or not), which torch 2.13's shape function doesn't say.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 _aten = torch.ops.aten
 _POINTWISE = {
@@ -36,7 +38,7 @@ _POINTWISE = {
 _META = torch.device("meta")
 
 
-def quick_result(func: Any, args: Any) -> Tensor | None:
+def quick_result(func: Any, args: Any) -> Any:
     """The result of an operator on `meta`, None where torch must work it out."""
     if func in _POINTWISE:
         return _pointwise(args)
@@ -44,7 +46,20 @@ def quick_result(func: Any, args: Any) -> Tensor | None:
         return _product(args[0], args[1])
     if func is _aten.addmm.default:
         return _product(args[1], args[2], args[0])
+    if func is _aten.convolution.default and _channels_last(args[0]):
+        return _like_channels_last(func(*args))
+    if func is _aten.convolution_backward.default and _channels_last(args[1]):
+        found = func(*args)
+        return found[0] if found[0] is None else _like_channels_last(found[0]), *found[1:]
     return None
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.device == _META and x.dim() == 4 and suggest_memory_format(x) is torch.channels_last
+
+
+def _like_channels_last(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 def _plain(tensor: Any) -> bool:

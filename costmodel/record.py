@@ -75,7 +75,7 @@ def record_module(
                 own = [by_tensor[id(p)] for p in parameters if id(p) in by_tensor]
                 grad_pieces = [recorder._piece(g) for g in own]
                 grad_in = by_tensor.get(id(inputs[0])) if inputs else None
-                recorder.close_backward_region()
+                recorder.close_backward_regions()
         output, result = _described(recorder, results, given, "input")
         grad, grad_piece = None, None
         if grad_in is not None:
@@ -155,23 +155,22 @@ def border_patches(segment: Segment, training: bool = False) -> tuple[list[Patch
 
     def put(part: int, rows: Iterable[int], boundary: Boundary, *names: str) -> None:
         for row in rows:
-            if row >= 0:
-                for name in names:
-                    patches[part].append((row, C[f"bytes_{name}"], boundary.nbytes))
-                    patches[part].append((row, C[f"fixed_{name}"], boundary.fixed))
+            for name in names:
+                patches[part].append((row, C[f"bytes_{name}"], boundary.nbytes))
+                patches[part].append((row, C[f"fixed_{name}"], boundary.fixed))
 
     first = segment.first_rows()
     for given in segment.inputs:
         put(0, first, given, "allocated")
         last = given.last[1] or given.last[0]
         if first and last is not None and (training or not given.returned):
-            put(int(given.last[1] is not None), (last.row, last.summary), given, "freed", "lingering")
+            put(int(given.last[1] is not None), (last.row, *last.summaries), given, "freed", "lingering")
     if training:
         result, gradient = segment.result.last[1], segment.grad_output.last[1]
         if not segment.output.source and result is not None:
-            put(1, (result.row, result.summary), segment.result, "freed")
+            put(1, (result.row, *result.summaries), segment.result, "freed")
         if (segment.grad is None or segment.grad.source != "grad") and gradient is not None:
-            put(1, (gradient.row, gradient.summary), segment.grad_output, "freed")
+            put(1, (gradient.row, *gradient.summaries), segment.grad_output, "freed")
     return patches
 
 

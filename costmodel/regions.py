@@ -16,19 +16,24 @@ from space.fused import executed_share
 
 REGION, SHARE = "blockwright_region", "blockwright_share"
 """Tags of autograd nodes: the region that made a node, and the share of the runs in which its work is executed."""
-REGION_KIND = {"attention": "attention_prefill", "selective_scan": "scan", "scan": "scan", "fft_convolution": "fft"}
-RECOMPUTED = {"attention": 0.5}
+ATTENTION = ("attention", "windowed_attention", "general_attention")
+"""Attention as every fused kernel takes it; under a mask that positions decide; with values of another width than keys
+or a mask that learns."""
+REGION_KIND = {"selective_scan": "scan", "scan": "scan", "fft_convolution": "fft"}
+REGION_KIND |= dict.fromkeys(ATTENTION, "attention_prefill")
+RECOMPUTED = dict.fromkeys(ATTENTION, 0.5)
 """Share of the forward work that a fused backward kernel runs again (attention: the scores, not the mixing)."""
 _SUMMED = ("macs", "macs_executed", "vector_flops", "transcendentals")
 
 
 @dataclass
 class Region:
-    """A fused region while and after it's recorded."""
+    """A fused region while and after it's recorded; number 0 for one that belongs to the region around it."""
 
     kind: str
-    number: int
-    first_row: int
+    number: int = 0
+    first_row: int = 0
+    outer: Region | None = None
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0.0))
     largest: tuple[float, tuple[float, float, float, float]] = (-1.0, (0.0, 0.0, 0.0, 0.0))
     dominant: dict[float, float] = field(default_factory=dict)
@@ -41,15 +46,23 @@ class Region:
 
     def add(self, row: list[float], count: Count, innermost: Region) -> None:
         """Take in an operator that ran in here; its work adds up in the `innermost` fused function's sums."""
-        row[C["region"]] = self.number
-        row[C["region_kind"]] = intern_name(self.kind)
+        self._mark(row)
         for name in _SUMMED:
             innermost.sums[name] += row[C[name]]
         work = count.macs + count.vector + count.transcendental
-        self.dominant[row[C["kind"]]] = self.dominant.get(row[C["kind"]], 0.0) + work
-        if count.macs > self.largest[0]:
-            self.largest = (count.macs, (count.m, count.n, count.k, count.batch))
-            self.dtype = row[C["dtype"]]
+        for region in self.chain():
+            region.dominant[row[C["kind"]]] = region.dominant.get(row[C["kind"]], 0.0) + work
+            if count.macs > region.largest[0]:
+                region.largest = (count.macs, (count.m, count.n, count.k, count.batch))
+                region.dtype = row[C["dtype"]]
+
+    def chain(self) -> list[Region]:
+        """The regions around this one, the outermost first, and itself."""
+        return [*(self.outer.chain() if self.outer else []), self]
+
+    def _mark(self, row: list[float]) -> None:
+        row[C["region"]], row[C["region_kind"]] = self.number, intern_name(self.kind)
+        row[C["outer_kind"]] = intern_name(self.outer.kind) if self.outer else 0.0
 
     def counted(self, counts: Callable[..., dict] | None, args: tuple, kwargs: dict) -> dict[str, float]:
         """The sums, with what the function states of itself in place of its operators'."""
@@ -62,15 +75,13 @@ class Region:
 
     def close(self, operands: list[Tensor], before: list[Piece], results: list[Tensor], after: list[Piece]) -> None:
         """End the forward: the kernel reads the operands (pieces `before`) and writes the results (`after`)."""
-        if self.kind == "attention" and len(operands) > 1:
+        if self.kind in ATTENTION and len(operands) > 1:
             # Query [..., L, E] and key [..., S, E] come first; grouped heads fold into the rows of the product inside.
             query, key = operands[:2]
             if query.dim() > 1 and key.dim() > 1:
                 sizes = query.shape[-2], key.shape[-2], query.shape[-1], query.shape[:-2].numel()
                 self.largest = (self.largest[0], tuple(float(n) for n in sizes))  # type: ignore[assignment]
         self.inputs, self.outputs = before, after
-        for piece in after:
-            piece.shared = True
         weights = [t for t, p in zip(operands, before, strict=True) if p.role in ("weight", "constant")]
         self.traffic = {
             "bytes_read": sum(map(unique_bytes, operands)),
@@ -106,7 +117,7 @@ class Region:
         m, n, k, batch = self.largest[1]
         row[C["kind"]] = KIND[self._kind_of_kernel(m)]
         row[C["dtype"]], row[C["name"]], row[C["part"]] = self.dtype, intern_name(self.kind), part
-        row[C["region"]], row[C["region_kind"]] = self.number, intern_name(self.kind)
+        self._mark(row)
         row[C["is_summary"]], row[C["skipped"]] = 1.0, self.skipped
         for name in _SUMMED:
             row[C[name]] = self.sums[name]
@@ -116,7 +127,7 @@ class Region:
         return row
 
     def _kind_of_kernel(self, length: float) -> str:
-        if self.kind == "attention" and length == 1:
+        if self.kind in ATTENTION and length == 1:
             return "attention_decode"
         if self.kind in REGION_KIND:
             return REGION_KIND[self.kind]
@@ -124,7 +135,10 @@ class Region:
 
 
 def mark_nodes(what: str, value: Any, operands: list[Tensor], results: list[Tensor]) -> None:
-    """Tag the autograd nodes between operands and results, so that their backward operators are known by it."""
+    """Tag the autograd nodes between operands and results, so that their backward operators are known by it.
+
+    A node keeps the region that it has: one inside another ended first.
+    """
     stop = {t.grad_fn for t in operands}
     waiting = [t.grad_fn for t in results if t.grad_fn is not None]
     seen = set(waiting)
@@ -132,7 +146,8 @@ def mark_nodes(what: str, value: Any, operands: list[Tensor], results: list[Tens
         node = waiting.pop()
         if node in stop or node.name() == "struct torch::autograd::AccumulateGrad":
             continue
-        metadata_of(node)[what] = value
+        if what != REGION or REGION not in metadata_of(node):
+            metadata_of(node)[what] = value
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)

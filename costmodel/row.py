@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from costmodel.liveness import Piece, Spot, alive_patches
+from costmodel.liveness import Piece, alive_patches
+from costmodel.nest import Nest, Spot
 from costmodel.segment import Boundary, Segment, TensorLike, Use
 from costmodel.table import Matrix
 
@@ -56,11 +57,11 @@ def row_segment(given: Piece, count: int, taken_by: Callable[[int, TensorLike | 
     made = Segment(
         pieces=(parts, []),
         lengths=(clock, 0),
-        patches=alive_patches(pieces, {id(current)}, {}),
+        patches=alive_patches(pieces, {id(current)}, Nest()),
         regions=regions,
         output=TensorLike(output.size, output.stride, output.dtype, current.nbytes, current.fixed, source),
-        inputs=[Boundary.of(given, {})],
-        result=Boundary.of(current, {}),
+        inputs=[Boundary.of(given, Nest())],
+        result=Boundary.of(current, Nest()),
         children=children,
         kind="sequence",
         block_count=blocks,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from costmodel.liveness import PART, Patch, Piece, Spot
+from costmodel.liveness import PART, Patch, Piece
+from costmodel.nest import Nest, Spot
 from costmodel.situation import Layout, normal_strides
-from costmodel.table import COLUMNS, KIND, C, Matrix, OperatorTable, operator_name, selected_rows
+from costmodel.table import COLUMNS, KIND, C, Matrix, OperatorTable, operator_name, selected_rows, summaries_around
 
 TOTALS = ("macs", "macs_executed", "vector_flops", "transcendentals")
 _TOTALS = [C[name] for name in TOTALS]
@@ -40,12 +41,11 @@ class Boundary:
     returned: bool = False
 
     @classmethod
-    def of(cls, piece: Piece, summaries: Mapping[int, int]) -> Boundary:
-        """What a parent must know of a piece; `summaries` gives the time of each fused region's summary row."""
+    def of(cls, piece: Piece, nest: Nest) -> Boundary:
+        """What a parent must know of a piece; `nest` holds the fused regions of the recording."""
 
-        def spot(time: int, region: int | Spot) -> Spot:
-            summary = region.summary if isinstance(region, Spot) else summaries.get(region, -1)
-            return Spot(time % PART, summary % PART if summary >= 0 else -1)
+        def spot(time: int, place: int | Spot) -> Spot:
+            return Spot(time % PART, tuple(summary % PART for summary in nest.summaries_of(place)))
 
         forward = spot(*piece.last_forward) if piece.last_forward[0] >= 0 else None
         backward = spot(piece.last, piece.last_region) if piece.last >= PART else None
@@ -57,7 +57,7 @@ class Boundary:
         spot = self.last[part]
         if spot is None:
             return
-        placed = Spot(spot.row, start + spot.summary if spot.summary >= 0 else -1)
+        placed = Spot(spot.row, tuple(start + summary for summary in spot.summaries))
         piece.use(start + spot.row, placed, counted=False)
         piece.readers += self.readers if part == 0 or self.last[0] is None else 0
 
@@ -170,17 +170,19 @@ class Segment:
 
     def end(self, part: int, start: int) -> tuple[int, Spot]:
         """Time and spot of the last operator where the rows of a part (some) begin at time `start`."""
-        last = start + self.lengths[part] - 1
-        return (last - 1, Spot(last - 1, last)) if self._ends_in_summary(part) else (last, Spot(last))
+        end = start + self.lengths[part]
+        row = end - 1 - self._last_summaries(part)
+        return row, Spot(row, tuple(range(row + 1, end)))
 
-    def _ends_in_summary(self, part: int) -> bool:
+    def _last_summaries(self, part: int) -> int:
+        """How many summary rows a part (that has some rows) ends in."""
         last = self.pieces[part][-1]
         if isinstance(last, Use):
-            return last.segment._ends_in_summary(last.part)
-        return bool(last[-1, C["is_summary"]] > 0)
+            return last.segment._last_summaries(last.part)
+        return int((last[::-1, C["is_summary"]] == 0).argmax())
 
     def first_rows(self) -> list[int]:
-        """The first forward row, and the summary of the fused region that it's in; nothing where there is no row."""
+        """The first forward row, and the summaries of the fused regions that it's in; nothing where there is no row."""
         for piece in self.pieces[0]:
             if isinstance(piece, Use):
                 if piece.segment.lengths[0]:
@@ -190,9 +192,7 @@ class Segment:
         forward = self.rows(0)
         if not len(forward):
             return []
-        region = forward[0, C["region"]]
-        summary = np.flatnonzero((forward[:, C["is_summary"]] > 0) & (forward[:, C["region"]] == region))
-        return [0, *summary.tolist()] if region else [0]
+        return [0, *summaries_around(forward, 0)]
 
     def paths(self, prefix: str = "") -> list[str]:
         """Path in the document of every block index, this block's first."""

@@ -18,6 +18,7 @@ COLUMNS = (
     "region",  # id of the fused region the row belongs to, 0 for none
     "region_kind",  # name of the fused kernel, interned as names are; 0 for none
     "is_summary",  # 1 for the one row that stands for a whole region
+    "outer_kind",  # name of the fused kernel of the region around that region, interned; 0 for none
     "macs",  # multiply-accumulates of matrix products and convolutions, as the formula states them
     "macs_executed",  # what runs of those: masked work and skipped rows don't, a complex product is four real ones
     "skipped",  # share of the runs that leave this row out (routing, early exit: `space.fused.executed`)
@@ -115,9 +116,9 @@ def operator_name(code: float) -> str:
 class OperatorTable:
     """Operators in the order they run; `matrix` is [rows, columns], `table.macs` is the column of that name.
 
-    A fused region stands twice: as its inner rows and as one summary row (`is_summary`). Totals count each region by
-    its summary; `select(kernels)` gives the rows that a device with these kernels runs. Columns are views. A matrix
-    given as a function is made when it's first asked for.
+    A fused region stands twice: as its inner rows, among which another region may stand twice again, and as one summary
+    row (`is_summary`). Totals count each region by its summary; `select(kernels)` gives the rows that a device with
+    these kernels runs. Columns are views. A matrix given as a function is made when it's first asked for.
     """
 
     def __init__(self, matrix: Matrix | Callable[[], Matrix], blocks: Sequence[str] = ("",)) -> None:
@@ -168,14 +169,27 @@ class OperatorTable:
 
 def selected_rows(matrix: Matrix, kernels: Collection[str] | None = None) -> NDArray[np.bool_]:
     """Mask of the rows of a matrix that run where the regions named in `kernels` (None: all) are one kernel each."""
-    region = matrix[:, C["region"]]
+    region, outer = matrix[:, C["region"]], matrix[:, C["outer_kind"]]
     summary = matrix[:, C["is_summary"]] > 0
     if kernels is None:
-        return (region == 0) | summary
+        return ((region == 0) | summary) & (outer == 0)
     is_kernel = np.zeros(len(_names) + len(kernels), dtype=bool)
     is_kernel[[intern_name(name) for name in kernels]] = True
     fused = is_kernel[matrix[:, C["region_kind"]].astype(np.intp)]
-    return (region == 0) | (summary & fused) | ~(summary | fused)
+    return ((region == 0) | (summary & fused) | ~(summary | fused)) & ~is_kernel[outer.astype(np.intp)]
+
+
+def summaries_around(matrix: Matrix, row: int) -> list[int]:
+    """The summary rows of the fused regions that a row lies in, the innermost first."""
+    if not matrix[row, C["region"]]:
+        return []
+    later = row + np.flatnonzero(matrix[row:, C["is_summary"]] > 0)
+    found = later[matrix[later, C["region"]] == matrix[row, C["region"]]][:1].tolist()
+    outer = matrix[row, C["outer_kind"]]
+    if outer:
+        around = (matrix[later, C["region_kind"]] == outer) & (matrix[later, C["outer_kind"]] == 0)
+        found += later[around][:1].tolist()
+    return found
 
 
 def peak_activation_bytes(

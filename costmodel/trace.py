@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from costmodel.attention import AttentionCatcher
 from costmodel.formulas import FREE, Count, formula_of
-from costmodel.liveness import PART, Piece, Pieces, Spot, alive_patches, tensors_in, unique_bytes
+from costmodel.liveness import PART, Piece, Pieces, alive_patches, tensors_in, unique_bytes
+from costmodel.nest import Nest, Spot
 from costmodel.quick import quick_result
 from costmodel.regions import REGION, SHARE, Region, distinct, mark_nodes, metadata_of
 from costmodel.segment import Boundary, Segment, TensorLike, Use
@@ -42,10 +43,9 @@ class Recorder(TorchDispatchMode):
         self.part = 0
         self.paused = False
         self.frames: list[Region] = []
-        self.regions: dict[int, Region] = {}
-        self.summaries: dict[int, int] = {}
+        self.nest = Nest()
         self.region_count = 0
-        self.open_backward: Region | None = None
+        self.open_backward: list[Region] = []
         self.latest: tuple[int, int | Spot] = (-1, 0)
 
     # -- storages
@@ -169,9 +169,8 @@ class Recorder(TorchDispatchMode):
 
     def append(self, row: list[float]) -> None:
         """Put a row at the current time."""
-        now = self.time
-        summary = row[C["is_summary"]] > 0
-        self.latest = (now - 1, Spot(now - 1, now)) if summary else (now, int(row[C["region"]]))
+        if not row[C["is_summary"]]:
+            self.latest = self.time, int(row[C["region"]])
         self.open_rows.append(row)
         self.clock[self.part] += 1
 
@@ -183,32 +182,31 @@ class Recorder(TorchDispatchMode):
         piece.birth = now
         piece.made_here = True
         piece.birth_region = region.number if region else 0
+        piece.home = self.nest.root(piece.birth_region)
 
     def _use(self, piece: Piece, now: int, region: Region | None) -> None:
         number = region.number if region else 0
         piece.use(now, number)
-        if piece.birth_region:
-            root = region.forward.number if region and region.forward else number
-            own = self.regions[piece.birth_region]
-            if root != (own.forward.number if own.forward else own.number):
-                piece.shared = True
+        if piece.home:
+            piece.home = self.nest.common(piece.home, number)
 
     # -- fused regions
 
     def _region_of_row(self) -> Region | None:
         if self.part == 0 or self.frames:
-            return self.frames[0] if self.frames else None
+            return self._open_region()
         node = torch._C._current_autograd_node()
         forward = metadata_of(node).get(REGION) if node is not None else None
-        current = self.open_backward
-        if current is not None and (forward is None or current.forward is not forward):
-            self.close_backward_region()
-            current = None
-        if forward is not None and current is None:
-            current = self._open(forward.kind)
-            current.forward = forward
-            self.open_backward = current
-        return current
+        wanted: list[Region] = forward.chain() if forward is not None else []
+        opened = self.open_backward
+        while opened and (len(opened) > len(wanted) or opened[-1].forward is not wanted[len(opened) - 1]):
+            self._close_backward()
+        for region in wanted[len(opened) :]:
+            opened.append(self._open(region.kind, opened[-1] if opened else None, region))
+        return opened[-1] if opened else None
+
+    def _open_region(self) -> Region | None:
+        return next((region for region in reversed(self.frames) if region.number), None)
 
     def _share_of_row(self) -> float:
         if self.part == 0:
@@ -216,11 +214,14 @@ class Recorder(TorchDispatchMode):
         node = torch._C._current_autograd_node()
         return metadata_of(node).get(SHARE, 1.0) if node is not None else 1.0
 
-    def _open(self, kind: str) -> Region:
+    def _open(self, kind: str, outer: Region | None, forward: Region | None = None) -> Region:
         self.region_count += 1
-        region = Region(kind, self.region_count, self.clock[self.part])
+        region = Region(kind, self.region_count, self.clock[self.part], outer, forward=forward)
         region.skipped = 1 - self._share_of_row()
-        self.regions[region.number] = region
+        if outer is not None:
+            self.nest.outer[region.number] = outer.number
+        if forward is not None:
+            self.nest.forward[region.number] = forward.number
         return region
 
     def region(
@@ -228,19 +229,15 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run a fused function and record it twice: operator by operator, and as one summary row.
 
-        A fused function inside another belongs to the outer one; its own counts replace its operators' in the sum.
+        A fused function inside another is a region within that region, unless it's of the same kind or the third; its
+        counts replace its operators' in the outer sum.
         """
         if self.paused:
             return function(*args, **kwargs)
-        if self.frames:
-            self.frames.append(Region(kind, 0, 0))
-            out = function(*args, **kwargs)
-            inner = self.frames.pop()
-            for name, value in inner.counted(counts, args, kwargs).items():
-                self.frames[-1].sums[name] += value
-            return out
-        region = self._open(kind)
-        operands = distinct(tensors_in(args) + tensors_in(kwargs))
+        outer = self._open_region()
+        alone = outer is None or (outer.outer is None and outer.kind != kind)
+        region = self._open(kind, outer) if alone else Region(kind)
+        operands = distinct(tensors_in(args) + tensors_in(kwargs)) if alone else []
         before = [self._piece(t) for t in operands]
         self.frames.append(region)
         try:
@@ -248,16 +245,23 @@ class Recorder(TorchDispatchMode):
         finally:
             self.frames.pop()
         region.sums = region.counted(counts, args, kwargs)
+        if self.frames:
+            for name, value in region.sums.items():
+                self.frames[-1].sums[name] += value
+        if not alone:
+            return out
         sources = {id(p) for p in before}
         results = [t for t in distinct(tensors_in(out)) if id(self._piece(t)) not in sources]
         region.close(operands, before, results, [self._piece(t) for t in results])
+        for piece in region.outputs:
+            piece.home = self.nest.common(piece.home, outer.number if outer else 0)
         if self.clock[self.part] > region.first_row:
             self._summarise(region)
         mark_nodes(REGION, region, operands, tensors_in(out))
         return out
 
     def _summarise(self, region: Region) -> None:
-        self.summaries[region.number] = self.time
+        self.nest.summaries[region.number] = self.time
         self.append(region.summary(self.part))
 
     def mark_share(self, operands: list[Tensor], results: list[Tensor]) -> None:
@@ -265,16 +269,21 @@ class Recorder(TorchDispatchMode):
         if self.part == 0 and executed_share() < 1:
             mark_nodes(SHARE, executed_share(), operands, results)
 
-    def close_backward_region(self) -> None:
+    def close_backward_regions(self) -> None:
+        """End the backward of the fused regions that are open."""
+        while self.open_backward:
+            self._close_backward()
+
+    def _close_backward(self) -> None:
         """End the backward of a fused region: its kernel reads inputs, results and their gradients, and recomputes."""
-        region, self.open_backward = self.open_backward, None
-        if region is None or region.forward is None:
-            return
-        forward = region.forward
-        last = self.time - 1
-        for piece in forward.inputs + forward.outputs:
-            piece.use(last, region.number, counted=False)
-        region.close_backward(forward)
+        region = self.open_backward.pop()
+        assert region.forward is not None
+        for piece in region.forward.inputs + region.forward.outputs:
+            piece.use(*self.latest, counted=False)
+        if region.outer is not None:
+            for name, value in region.sums.items():
+                region.outer.sums[name] += value
+        region.close_backward(region.forward)
         self._summarise(region)
 
     # -- children
@@ -288,7 +297,7 @@ class Recorder(TorchDispatchMode):
     def place(self, use: Use) -> int:
         """Put a child's rows at the current time; gives the time of the first."""
         if self.part:
-            self.close_backward_region()
+            self.close_backward_regions()
         self.settle()
         self.close_rows()
         start = self.time
@@ -308,15 +317,15 @@ class Recorder(TorchDispatchMode):
 
     def boundary(self, piece: Piece | None) -> Boundary:
         """What a parent must know of a piece that crosses the border."""
-        return Boundary() if piece is None else Boundary.of(piece, self.summaries)
+        return Boundary() if piece is None else Boundary.of(piece, self.nest)
 
     def segment(self, output: TensorLike, held: list[Piece], **fields: Any) -> Segment:
         """Close the recording."""
         if self.part:
-            self.close_backward_region()
+            self.close_backward_regions()
         self.settle(end=True)
         self.close_rows()
-        patches = alive_patches(self.known, {id(p) for p in held}, self.summaries)
+        patches = alive_patches(self.known, {id(p) for p in held}, self.nest)
         self.pieces.close()
         return Segment(
             pieces=self.parts,

@@ -118,5 +118,5 @@ def exit_(segment: Segment) -> Any:
 
 def _border(crossing: Boundary) -> tuple[Any, ...]:
     spots = (*crossing.last, crossing.birth)
-    seen = tuple(None if spot is None else spot.summary >= 0 for spot in spots)
+    seen = tuple(None if spot is None else len(spot.summaries) for spot in spots)
     return *seen, crossing.readers, crossing.returned, crossing.nbytes, crossing.fixed

@@ -220,7 +220,7 @@ def _measured(subjects: list[Any], apart: bool = False) -> Measured:
     shapes = replace(shapes, apart=np.full(len(matrix), float(apart)))
     # Each row stands for itself here, also the steps of a region that runs operator by operator.
     alone = matrix.copy()
-    alone[:, [C["region"], C["region_kind"], C["is_summary"]]] = 0.0
+    alone[:, [C[name] for name in ("region", "region_kind", "is_summary", "outer_kind")]] = 0.0
     return Measured(alone, shapes, seconds, kind)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,18 +33,16 @@ def _counts(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    causal: bool = False,
-    window: int | None = None,
-    first: int = 0,
-    prefix: int = 0,
-    **rest: Any,
+    causal: bool,
+    window: int | None,
+    first: int,
+    prefix: int,
 ) -> dict[str, int]:
     batch, heads, queries, width = q.shape
     pairs = visible_pairs(queries, k.shape[2] - prefix, causal, window, first) + queries * prefix
     return {"macs_executed": batch * heads * (width + v.shape[3]) * pairs}
 
 
-@fused("attention", counts=_counts)
 def attention(
     q: Tensor, k: Tensor, v: Tensor, causal: bool = False, window: int | None = None, first: int = 0, prefix: int = 0
 ) -> Tensor:
@@ -57,9 +53,13 @@ def attention(
     them. A window shorter than half the length is worked block by block, so its cost grows with Lq * window. Executed
     MACs are those of the visible pairs; nominal ones those of the operators below, a causal mask in full as is usual.
     """
-    grouped = q.shape[1] != k.shape[1]
     if window is None and not (causal and prefix):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+    return _windowed(q, k, v, causal, window, first, prefix)
+
+
+@fused("windowed_attention", counts=_counts)
+def _windowed(q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int | None, first: int, prefix: int) -> Tensor:
     length = q.shape[2]
     reach = length if window is None else window - 1 if causal else window // 2
     if 2 * (reach + 1) < length:
@@ -71,7 +71,12 @@ def attention(
         mask = mask & (distance >= 0)
     if prefix:
         mask = mask | (key < prefix)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=_added(mask), enable_gqa=q.shape[1] != k.shape[1])
+
+
+def _added(mask: Tensor) -> Tensor:
+    """A mask as what is added to scores, which kernels take (torch would make it so for each call)."""
+    return torch.where(mask, 0.0, -torch.inf)
 
 
 def _distance(queries: int, keys: int, first_key: int, device: torch.device) -> Tensor:
@@ -115,7 +120,7 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int, first:
             torch.cat([t.unsqueeze(1).expand(batch, blocks, *t.shape[1:]).flatten(0, 1), local], dim=2)
             for t, local in ((always_k, k), (always_v, v))
         )
-    mask = mask.expand(batch, blocks, size, k.shape[2]).flatten(0, 1).unsqueeze(1)
+    mask = _added(mask).expand(batch, blocks, size, k.shape[2]).flatten(0, 1).unsqueeze(1)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != k.shape[1])
     return y.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
@@ -165,8 +170,9 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causa
         return attention(q, k, v, causal)
     if causal:
         bias = bias.masked_fill(later(q.shape[2], k.shape[2], q.device), float("-inf"))
-    # A CPU's fused kernel takes masks of two or four axes only.
+    # A CPU's fused kernel takes masks of two or four axes only, and none that learns.
     bias = bias.unsqueeze(0) if bias.dim() == 3 else bias
+    bias = bias if torch.is_grad_enabled() else bias.detach()
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=q.shape[1] != k.shape[1])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -287,19 +289,59 @@ def test_views_are_no_rows_and_copies_are() -> None:
     assert counted(table) == (0, 0, 0, 0)
 
 
-def test_nested_fused_functions_are_one_region() -> None:
-    @fused("inner", counts=lambda x: {"macs": 7, "vector_flops": 5})
-    def inner(x: Tensor) -> Tensor:
-        return x @ x
+@fused("inner", counts=lambda x: {"macs": 7, "vector_flops": 5})
+def inner(x: Tensor) -> Tensor:
+    return torch.exp(x @ x)
 
-    @fused("outer")
-    def outer(x: Tensor) -> Tensor:
-        return inner(x) + 1
 
+@fused("outer")
+def outer(x: Tensor) -> Tensor:
+    return inner(x + 1)
+
+
+@fused("outer")
+def around(x: Tensor) -> Tensor:
+    return outer(x) * 2
+
+
+@fused("third")
+def third(x: Tensor) -> Tensor:
+    return x.sin()
+
+
+@fused("second")
+def second(x: Tensor) -> Tensor:
+    return third(x).cos()
+
+
+def names(function: Callable[..., Any], kernels: list[str]) -> list[str]:
+    table = trace(function, (4, 4), device="meta")
+    return OperatorTable(table.matrix[table.select(kernels)]).names()
+
+
+def test_a_fused_function_inside_another_is_a_region_in_its_region() -> None:
     table = trace(outer, (4, 4), device="meta")
-    assert table.names() == ["mm", "add", "outer"]
-    assert set(table.region) == {1.0}
-    assert counted(table) == (7, 7, 5 + 16, 0)
+    assert table.names() == ["add", "mm", "exp", "inner", "outer"]
+    assert counted(table) == (7, 7, 5 + 16, 16)
+    assert names(outer, []) == ["add", "mm", "exp"]
+    assert names(outer, ["inner"]) == ["add", "inner"]
+    assert names(outer, ["outer"]) == names(outer, ["inner", "outer"]) == ["outer"]
+
+
+def test_a_fused_function_inside_one_of_its_kind_belongs_to_that() -> None:
+    table = trace(around, (4, 4), device="meta")
+    assert table.names() == ["add", "mm", "exp", "inner", "mul", "outer"]
+    assert counted(table) == (7, 7, 5 + 16 + 16, 16)
+
+
+def test_a_third_fused_function_belongs_to_the_second() -> None:
+    @fused("first")
+    def first(x: Tensor) -> Tensor:
+        return second(x) + 1
+
+    assert names(first, []) == names(first, ["third"]) == ["sin", "cos", "add"]
+    assert names(first, ["second"]) == ["second", "add"]
+    assert names(first, ["first", "second"]) == ["first"]
 
 
 def test_training_leaves_a_real_module_as_it_was() -> None:

@@ -15,9 +15,9 @@ from nas.loading import load_space
 from space import build, deploy
 
 SPACES = ("isotropic-vision", "vision-pyramid", "microcontroller-vision", "nas-bench-201", "time-series",
-          "looped-recall", "mixed-attention", "raw-audio", "wide-attention")  # fmt: skip
+          "looped-recall", "mixed-attention", "raw-audio", "wide-attention", "byte-lm-hybrid", "examples/byte-lm.yaml")  # fmt: skip
 PRESETS = ("swin_tiny", "fastvit_t8", "convnext_tiny", "uniformer_small", "poolformer_s12", "vit_tiny_16", "tnt_small", "sret_tiny",
-           "efficientnet_b0", "ffnet_1")  # fmt: skip
+           "efficientnet_b0", "ffnet_1", "efficientvit_m0", "litv2_s", "efficientformer_l1", "cmt_tiny")  # fmt: skip
 
 
 def issued(architecture) -> tuple[list[str], list[str]]:

@@ -117,6 +117,60 @@ def test_training_keeps_scores_only_where_attention_is_not_fused() -> None:
     assert backward[C["macs_executed"]] == 2.5 * forward[C["macs_executed"]]
 
 
+@fused("scores")
+def scores(x: Tensor) -> Tensor:
+    return torch.softmax(x @ x.transpose(-2, -1), -1)
+
+
+@fused("mixed")
+def mixed(x: Tensor) -> Tensor:
+    wide = torch.cat([x, x, x], -1)
+    return scores(wide * 2) @ x
+
+
+class Nested(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return mixed(x) * 2
+
+
+def test_a_region_in_a_region_keeps_its_inside_out_of_memory() -> None:
+    n, d = 64, 4
+    table = trace_module(Nested(), torch.randn(1, n, d, device="meta"))
+    assert [peak_activation_bytes(table, kernels=k) for k in (None, ["mixed"], ["mixed", "scores"])] == [8 * n * d] * 3
+    assert peak_activation_bytes(table, kernels=["scores"]) == 4 * (n * d + 3 * n * d + n * n)
+    assert peak_activation_bytes(table, kernels=[]) == 4 * (n * d + 2 * n * n)
+
+
+@pytest.mark.parametrize("phase", ["inference", "training"])
+@pytest.mark.parametrize("kernels", [None, [], ["scores"], ["mixed"]])
+def test_what_comes_alive_goes_again_with_any_kernels(phase: str, kernels: list[str] | None) -> None:
+    module = nn.Sequential(nn.Linear(4, 4), Nested(), nn.LayerNorm(4), Nested()).to("meta")
+    table = trace_module(module, torch.randn(1, 16, 4, device="meta"), phase=phase)
+    rows = table.matrix[table.select(kernels)]
+    alive = rows[:, C["bytes_allocated"]].cumsum() - rows[:, C["bytes_freed"]].cumsum()
+    assert alive.min() >= 0
+    assert alive[-1] == (4 * 16 * 4 if phase == "inference" else 0)
+    lingering = rows[:, C["bytes_lingering"]].cumsum()
+    assert lingering.min() >= 0
+    assert lingering[-1] == 4 * 16 * 4  # who called holds the input to the end
+
+
+def test_training_keeps_only_what_leaves_the_regions_that_run_as_kernels() -> None:
+    n, d = 64, 4
+    module = nn.Sequential(nn.Linear(d, d), Nested(), nn.Linear(d, d)).to("meta")
+    table = trace_module(module, torch.randn(1, n, d, device="meta"), phase="training")
+    peaks = [peak_activation_bytes(table, kernels=k) for k in (["mixed"], ["scores"], [])]
+    assert peaks[0] + 4 * n * n <= peaks[1] < peaks[2]
+    kinds = [
+        [row[C["is_summary"]] for row in table.matrix[table.select(k)] if row[C["region"]]]
+        for k in (["mixed"], ["scores"])
+    ]
+    assert [sum(k) for k in kinds] == [2, 2]
+    assert (table.is_summary > 0).sum() == 4
+    forward, backward = (row for row in table.matrix if row[C["is_summary"]] and not row[C["outer_kind"]])
+    assert backward[C["macs"]] == 2 * forward[C["macs"]] == 2 * n * n * (3 * d + d)
+
+
 class Fused(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.scaled_dot_product_attention(x, x, x)

@@ -9,6 +9,7 @@ import pytest
 
 from costmodel import describe_profile, hardware_names, load_profile
 from costmodel.fpga import contradiction
+from costmodel.regions import ATTENTION
 
 ROOT = Path(__file__).parents[2]
 TENSOR_CLOCK = {"h100-sxm": 1830e6, "h200-sxm": 1830e6, "h100-pcie": 1620e6}
@@ -48,7 +49,7 @@ BUS = {  # bits, transfers a second and pin
 
 def kinds_of_regions() -> set[str]:
     """Every kind that a block or an operation is fused as."""
-    found: set[str] = set()
+    found: set[str] = set(ATTENTION)
     for path in (ROOT / "space").rglob("*.py"):
         found.update(re.findall(r'^@fused\("(\w+)"', path.read_text(encoding="utf-8"), re.MULTILINE))
     return found
