@@ -71,12 +71,12 @@ def _windowed(q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int | None,
         mask = mask & (distance >= 0)
     if prefix:
         mask = mask | (key < prefix)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=_added(mask), enable_gqa=q.shape[1] != k.shape[1])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=_added(mask, q), enable_gqa=q.shape[1] != k.shape[1])
 
 
-def _added(mask: Tensor) -> Tensor:
-    """A mask as what is added to scores, which kernels take (torch would make it so for each call)."""
-    return torch.where(mask, 0.0, -torch.inf)
+def _added(mask: Tensor, q: Tensor) -> Tensor:
+    """A mask as what is added to scores of q's type, which kernels take (torch would make it so for each call)."""
+    return torch.where(mask, q.new_zeros(()), -torch.inf)
 
 
 def _distance(queries: int, keys: int, first_key: int, device: torch.device) -> Tensor:
@@ -120,7 +120,7 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, causal: bool, reach: int, first:
             torch.cat([t.unsqueeze(1).expand(batch, blocks, *t.shape[1:]).flatten(0, 1), local], dim=2)
             for t, local in ((always_k, k), (always_v, v))
         )
-    mask = _added(mask).expand(batch, blocks, size, k.shape[2]).flatten(0, 1).unsqueeze(1)
+    mask = _added(mask, q).expand(batch, blocks, size, k.shape[2]).flatten(0, 1).unsqueeze(1)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != k.shape[1])
     return y.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
