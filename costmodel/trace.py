@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from costmodel.attention import AttentionCatcher
-from costmodel.formulas import FREE, Count, formula_of
+from costmodel.formulas import Count
+from costmodel.issued import FREE_WHEN_SHARED, look_up
 from costmodel.liveness import PART, Piece, Pieces, alive_patches, tensors_in, unique_bytes
 from costmodel.nest import Nest, Spot
 from costmodel.quick import quick_result
@@ -24,7 +25,6 @@ from space.fused import executed_share, recording
 Phase = str
 _DTYPE_CODE = {getattr(torch, name): code for name, code in DTYPE.items() if hasattr(torch, name)}
 _DTYPE_CODE |= {torch.float8_e4m3fn: DTYPE["float8"], torch.float8_e5m2: DTYPE["float8"]}
-_FREE_WHEN_SHARED = frozenset({"resolve_conj", "resolve_neg", "reshape", "contiguous"})
 
 
 class Recorder(TorchDispatchMode):
@@ -83,7 +83,7 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        name, free, formula = _look_up(func)
+        name, free, formula = look_up(func)
         results = tensors_in(out)
         operands = tensors_in(args)
         if kwargs:
@@ -94,7 +94,7 @@ class Recorder(TorchDispatchMode):
                     # Memory that's asked for but not yet written comes alive with the first row that touches it.
                     self.known.append(self.pieces.add(result))
             return
-        if name in _FREE_WHEN_SHARED and results and operands and results[0] is operands[0]:
+        if name in FREE_WHEN_SHARED and results and operands and results[0] is operands[0]:
             return
         self.settle()
         count = _unknown(results) if formula is None else formula(args, kwargs, out)
@@ -335,30 +335,6 @@ class Recorder(TorchDispatchMode):
             output=output,
             **fields,
         )
-
-
-_looked_up: dict[Any, tuple[str, bool, Any]] = {}
-
-
-def _look_up(func: Any) -> tuple[str, bool, Any]:
-    found = _looked_up.get(func)
-    if found is None:
-        namespace, _, name = func._schema.name.partition("::")
-        free = namespace in ("aten", "prim") and (name in FREE or (func.is_view and name not in _FREE_WHEN_SHARED))
-        formula = formula_of(name) if namespace == "aten" else None
-        if namespace != "aten":
-            name = f"{namespace}.{name}"
-        found = _looked_up[func] = (name, free, formula)
-    return found
-
-
-def issues_row(func: Any, args: Any, out: Any) -> str:
-    """The name under which a recording writes this call down, empty for one that takes no time (a view, say)."""
-    name, free, _ = _look_up(func)
-    if not free and name in _FREE_WHEN_SHARED:
-        results, operands = tensors_in(out), tensors_in(args)
-        free = bool(results and operands) and results[0] is operands[0]
-    return "" if free else name
 
 
 def _unknown(results: list[Tensor]) -> Count:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from costmodel.issued import issues_row
 from costmodel.table import C, Matrix, operator_name
-from costmodel.trace import issues_row
 
 ATTENTION = "_scaled_dot_product"
 
