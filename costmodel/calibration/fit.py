@@ -168,7 +168,7 @@ def _without_strays(inputs: Matrix, target: Matrix, scale: Matrix) -> tuple[list
     weights = np.linalg.solve(covariance + scales.noise * np.eye(len(kept)), target[kept])
     residual = target - scales.amplitude * matern(points, points[kept]) @ weights
     residual[kept] = away
-    return [_part("matern32", scale * scales.lengths, points[kept], scales.amplitude * weights)], residual
+    return [_part("matern32", scale * scales.lengths, points[kept], np.asarray(scales.amplitude * weights))], residual
 
 
 def _one_kernel(inputs: Matrix, target: Matrix, scale: Matrix, law: FittedLaw) -> tuple[list[Part], Matrix]:

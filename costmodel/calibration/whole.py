@@ -20,8 +20,9 @@ from costmodel.pricing import Priced
 from costmodel.table import KINDS, C, Matrix, operator_name
 
 FEWEST_RUNS = 10
-PRIOR_SPREAD = 0.2
-"""Spread of log(factor) expected beforehand: what runs say little about stays near 1."""
+PRIOR_SPREAD, IN_PLACE_SPREAD = 0.2, 0.1
+"""Spread of log(factor) expected beforehand, the second where operators were timed in place: what runs say little about
+stays near 1."""
 RESIDUAL_SPREAD = 0.1
 LEAST_SHARE = 0.02
 """A class that never takes this share of a run keeps its factor of 1."""
@@ -35,24 +36,26 @@ LEAST_LEFT = 0.1
 class Parts:
     """Predicted seconds of runs by class [runs, KINDS]: launches, and the rest.
 
-    `inside` [runs, regions] counts the operators that run one by one in the regions of these names.
+    `inside` [runs, regions] counts the operators that run one by one in the regions of these names, `spread` is that
+    of log(factor) expected beforehand.
     """
 
     launch: Matrix
     work: Matrix
     seconds: Matrix
     inside: Matrix
-    regions: tuple[str, ...] = ()
+    regions: tuple[str, ...]
+    spread: float
 
     def take(self, at: np.ndarray) -> Parts:
         """These runs only."""
-        return Parts(self.launch[at], self.work[at], self.seconds[at], self.inside[at], self.regions)
+        return Parts(self.launch[at], self.work[at], self.seconds[at], self.inside[at], self.regions, self.spread)
 
 
 def parts_of(priced: Sequence[tuple[Matrix, Priced]], seconds: Sequence[float], in_place: bool = False) -> Parts:
     """Runs as launches and work by class; each is a table's matrix and its price without factors.
 
-    `in_place`: that price stands on operators timed in place, so that regions are counted too.
+    `in_place`: that price stands on operators timed in place: it's near, and regions are counted too.
     """
     work = np.zeros((len(priced), len(KINDS)))
     launch = np.zeros_like(work)
@@ -65,7 +68,8 @@ def parts_of(priced: Sequence[tuple[Matrix, Priced]], seconds: Sequence[float], 
     inside = np.zeros((len(priced), len(regions)))
     for column, counts in enumerate(regions.values()):
         inside[:, column] = counts
-    return Parts(launch, work, np.asarray(seconds, dtype=float), inside, tuple(regions))
+    spread = IN_PLACE_SPREAD if in_place else PRIOR_SPREAD
+    return Parts(launch, work, np.asarray(seconds, dtype=float), inside, tuple(regions), spread)
 
 
 def _regions(runs: Sequence[Matrix]) -> dict[str, list[int]]:
@@ -144,7 +148,7 @@ def _solve(parts: Parts) -> Solved:
     def misses(theta: Matrix) -> Matrix:
         off = np.log(_predict(unpack(theta), parts) / parts.seconds) / RESIDUAL_SPREAD
         factors, of_regions = np.split(theta[3:], [len(works) + len(starts)])
-        prior = [[theta[0] / 1.0, theta[1] / 0.3, theta[2] / 0.3], factors / PRIOR_SPREAD, of_regions]
+        prior = [[theta[0] / 1.0, theta[1] / 0.3, theta[2] / 0.3], factors / parts.spread, of_regions]
         return np.concatenate([off, *prior])
 
     start = np.zeros(3 + len(works) + len(starts) + len(parts.regions))
