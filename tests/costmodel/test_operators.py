@@ -93,14 +93,14 @@ def test_whole_networks_tell_what_an_operator_of_a_region_adds() -> None:
     seconds = np.array([one.expected.sum() for _, one in priced]) + 3e-6 * steps
     told = fit_scales(parts_of(priced, list(seconds), in_place=True))
     assert told.regions["selective_scan"] == pytest.approx(3e-6, rel=0.2)
-    assert told.error["mape"] < 0.02
+    assert (told.error["mape"] or 1) < 0.02
     assert fit_scales(parts_of(priced, list(seconds))).regions == {}
     held = np.arange(len(tables)) % 4 == 0
     apart = fit_scales(parts_of(priced, list(seconds), in_place=True), held)
     assert apart.n == held.sum()
     assert apart.regions == told.regions
     for seconds_each in (2e-6, -1.0):
-        whole = Scales(regions={"selective_scan": seconds_each})
+        whole = Scales(run_s=0.0, regions={"selective_scan": seconds_each})
         profile = BASE.model_copy(update={"calibration": Calibration(base="x86-core", source="made up", whole=whole)})
         for rows, plain in priced:
             more = price(rows, profile).expected - plain.expected
