@@ -127,7 +127,10 @@ def fit_class(
 
 
 def far_apart(columns: Matrix, most: int) -> np.ndarray:
-    """Indices of `most` rows: the one in the middle, then always the one farthest from those before."""
+    """Indices of `most` rows: the one in the middle, then always the one farthest from those before.
+
+    Chooses much as `spread_points` does, without the kernel of all pairs (of thousands of operators).
+    """
     spread = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-6)
     chosen = [int((spread**2).sum(axis=1).argmin())]
     distance = ((spread - spread[chosen[0]]) ** 2).sum(axis=1)
