@@ -71,10 +71,15 @@ class ClassModel(_Strict):
 
 
 class Scales(_Strict):
-    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every run adds."""
+    """Factors by class from runs of whole networks, on launches and on the rest, and seconds that every run adds.
+
+    `regions`: seconds that each operator of a region adds where it runs one by one, by the region's name; below 0 where
+    their times in place hold more of what the timing costs than their runs hold of Python and views.
+    """
 
     launches: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     run_s: float = Field(0.0, ge=0)
+    regions: dict[str, float] = Field(default_factory=dict)
     classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0

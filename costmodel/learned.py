@@ -29,13 +29,15 @@ MOSTLY_DIFFERENT = 0.9
 
 @dataclass
 class Fitted:
-    """Columns that a calibration replaces; `floor` is the bound at peak that no estimate goes below."""
+    """Columns that a calibration replaces; `floor` is the bound at peak that no estimate goes below, `added` seconds
+    that come with the region an operator stands in."""
 
     expected: Matrix
     high: Matrix
     low: Matrix
     floor: Matrix
     extrapolated: NDArray[np.bool_]
+    added: Matrix | float = 0.0
 
 
 def correct(
@@ -52,6 +54,8 @@ def correct(
     assert profile.calibration is not None
     if profile.calibration.operators:
         memory = own_traffic(shapes, rates)
+    if profile.calibration.whole is not None and profile.calibration.whole.regions:
+        f.added = _of_regions(profile.calibration.whole.regions, shapes)
     for name, model, at in _models(profile.calibration, kind, shapes, compute + memory > 0):
         launch = np.full(len(at), rates.overhead[KIND[name]])
         physical = Physical(compute[at], memory[at], launch, rates.units, rates.bandwidths[rates.activation_levels[-1]])
@@ -68,6 +72,15 @@ def correct(
         f.low[at] = np.where(left > 0.99, np.clip(expected * np.exp(min(model.low, 0.0)), floor, None), floor)
         f.floor[at] = floor
         f.extrapolated[at] = beyond > 0
+
+
+def _of_regions(regions: dict[str, float], shapes: Shapes) -> Matrix:
+    """Seconds that each operator's region adds to it."""
+    inside = shapes.inside.astype(np.intp)
+    codes = {intern_name(name): seconds for name, seconds in regions.items()}
+    by_code = np.zeros(max(int(inside.max(initial=0)), *codes) + 1)
+    by_code[list(codes)] = list(codes.values())
+    return by_code[inside]
 
 
 def own_traffic(shapes: Shapes, rates: Rates) -> Matrix:
@@ -145,7 +158,7 @@ def scaled_kind(m: Matrix) -> NDArray[np.int64]:
 
 
 def scale_whole(f: Fitted, profile: Profile, kind: NDArray[np.int64], overhead: Matrix) -> None:
-    """Factors that runs of whole networks gave, and the seconds that each run adds (on its first operator)."""
+    """Factors that runs of whole networks gave, and the seconds that regions and (on its first operator) a run add."""
     assert profile.calibration is not None
     scales = profile.calibration.whole
     if scales is None or not len(kind):
@@ -154,7 +167,7 @@ def scale_whole(f: Fitted, profile: Profile, kind: NDArray[np.int64], overhead: 
         np.array([by_class.get(name, 1.0) for name in KINDS])[kind] for by_class in (scales.classes, scales.launches)
     )
     launch = np.minimum(overhead, f.expected)
-    expected = np.maximum(launch * starts + (f.expected - launch) * factor, f.floor)
+    expected = np.maximum(launch * starts + (f.expected - launch) * factor + f.added, f.floor)
     change = expected / np.maximum(f.expected, 1e-15)
     f.high, f.low = f.high * change, np.maximum(f.low * change, f.floor)
     expected[0] += scales.run_s

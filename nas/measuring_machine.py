@@ -44,7 +44,8 @@ SEEDS, MORE_SEEDS = range(9000, 9006), range(9006, 9015)
 TIMED_WHOLE = 2
 """One of so many networks is timed as a whole besides, for longer: the least of few readings isn't the least of many."""
 HELD_OUT = 6
-"""One of so many networks, which are timed whole, is left out of the fit and tells its error."""
+"""One of so many networks, which are timed whole, is left out of the fits of operators and, with these, of factors,
+and tells their error; the factors that are kept are fitted to all timed whole."""
 LONGEST_S = 0.25
 BLOCK_SIZES = 4
 POSITIONS, WIDTHS = (4, 16, 64, 144, 256, 1024), (16, 24, 32, 48, 64, 96, 128, 256)
@@ -88,8 +89,8 @@ def measure_machine(
     fitted = [n for n in networks if n not in held]
     measured = join([_measured(small, apart=True), _measured([n.subject for n in fitted])])
     profile = _fitted(base, name, measured, threads, len(networks))
-    timed = [n for n in networks[::TIMED_WHOLE] if n not in held]
-    scales = fit_scales(_runs(profile, timed), _runs(profile, held))
+    timed = networks[::TIMED_WHOLE]
+    scales = fit_scales(_runs(profile, timed), np.array([n in held for n in timed]))
     made = profile.calibration
     assert made is not None
     return with_scales(profile, scales, made.source, base.name)
@@ -229,7 +230,7 @@ def _measured(subjects: list[Any], apart: bool = False) -> Measured:
 def _runs(profile: Profile, networks: list[Network]) -> Parts:
     """Whole runs, and what the profile tells of them."""
     priced = [(n.subject.rows, price(n.subject.rows, profile)) for n in networks]
-    return parts_of(priced, [n.watch.least for n in networks])
+    return parts_of(priced, [n.watch.least for n in networks], in_place=True)
 
 
 def _fitted(base: Profile, name: str, measured: Measured, threads: int, networks: int) -> Profile:

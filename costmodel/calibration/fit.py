@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from costmodel.calibration.judge import accuracy
 from costmodel.calibration.measured import Measured
-from costmodel.calibration.process import left_out, most_likely, posterior, rational, spread_points
+from costmodel.calibration.process import (
+    IN_PLACE,
+    left_out,
+    matern,
+    most_likely,
+    posterior,
+    rational,
+    spread_points,
+)
 from costmodel.calibration.tile_law import FittedLaw, fit_law
 from costmodel.correction import ClassModel, Part
 from costmodel.features import Features, Physical, features_of, product_columns
@@ -30,10 +39,14 @@ MOST_FOR_BOTH = 450
 """Up to so many samples two kernels are averaged; beyond, the smooth one alone is as good and costs half."""
 MOST_POINTS = 256
 """Samples that a class of products keeps: the more, the dearer an operator's price."""
+STRAY, LEAST_STRAY = 4.0, 0.25
+"""A sample in place is astray so many robust deviations from what the others say of it, and so much in its logarithm:
+its kernel was made anew in every pass, say. Few are, so that finding them takes a few fits at most."""
+MOST_FITS = 4
+ROBUST = 1.4826
+"""Deviations of a normal variable in the median of its absolute values."""
 Kernel = Literal["rbf", "matern32", "rational"]
 KERNELS: tuple[Kernel, ...] = ("rbf", "matern32")
-ROUGH: tuple[Kernel, ...] = ("matern32",)
-"""For operators of a CPU, whose library changes kernels from size to size."""
 
 
 def fit_classes(measured: Measured, profile: Profile, seed: int = 0) -> dict[str, ClassModel]:
@@ -65,10 +78,19 @@ def class_features(measured: Measured, kind: str, profile: Profile, in_place: bo
     return features_of(kind, measured.shapes, physical, many), priced.low
 
 
-def fit_class(measured: Measured, kind: str, profile: Profile, in_place: bool = False) -> ClassModel:
-    """The model of one class from its measured operators; `in_place`: of a CPU, inside networks."""
+def fit_class(
+    measured: Measured, kind: str, profile: Profile, in_place: bool = False, most: int | None = None
+) -> ClassModel:
+    """The model of one class from its measured operators, of `most` at most that lie far apart.
+
+    `in_place`: of a CPU, inside networks.
+    """
     found, bound = class_features(measured, kind, profile, in_place)
     seconds = measured.seconds
+    if most is not None and len(measured) > most:
+        chosen = far_apart(found.columns.astype(np.float64), most)
+        found = replace(found, columns=found.columns[chosen], base=found.base[chosen])
+        seconds, bound = seconds[chosen], bound[chosen]
     law = None if found.work is None else fit_law(found.work, seconds)
     if found.work is None or law is None:
         names, columns, base = found.names, found.columns.astype(np.float64), found.base
@@ -83,10 +105,12 @@ def fit_class(measured: Measured, kind: str, profile: Profile, in_place: bool = 
     centre, scale = columns[:, used].mean(axis=0), spread[used]
     inputs = (columns[:, used] - centre) / scale
     mean = float(target.mean())
-    if law is None:
-        parts, residual = _averaged(inputs, target - mean, scale, ROUGH if in_place else KERNELS)
-    else:
+    if law is not None:
         parts, residual = _one_kernel(inputs, target - mean, scale, law)
+    elif in_place:
+        parts, residual = _without_strays(inputs, target - mean, scale)
+    else:
+        parts, residual = _averaged(inputs, target - mean, scale)
     extent = [i for i in used if i < found.extent]
     return ClassModel(
         features=[names[i] for i in used],
@@ -102,10 +126,24 @@ def fit_class(measured: Measured, kind: str, profile: Profile, in_place: bool = 
     )
 
 
-def _averaged(inputs: Matrix, target: Matrix, scale: Matrix, kernels: tuple[Kernel, ...]) -> tuple[list[Part], Matrix]:
+def far_apart(columns: Matrix, most: int) -> np.ndarray:
+    """Indices of `most` rows: the one in the middle, then always the one farthest from those before.
+
+    Chooses much as `spread_points` does, without the kernel of all pairs (of thousands of operators).
+    """
+    spread = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-6)
+    chosen = [int((spread**2).sum(axis=1).argmin())]
+    distance = ((spread - spread[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < most:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((spread - spread[chosen[-1]]) ** 2).sum(axis=1))
+    return np.sort(chosen)
+
+
+def _averaged(inputs: Matrix, target: Matrix, scale: Matrix) -> tuple[list[Part], Matrix]:
     """A Gaussian process of each kernel, and the residuals of samples predicted without themselves."""
     parts, residuals = [], []
-    for kernel in kernels if len(inputs) <= MOST_FOR_BOTH else kernels[:1]:
+    for kernel in KERNELS if len(inputs) <= MOST_FOR_BOTH else KERNELS[:1]:
         lengths, amplitude, noise = _hyperparameters(inputs, target, kernel)
         points = inputs / lengths
         covariance = amplitude * _kernel(points, points, kernel)
@@ -113,6 +151,27 @@ def _averaged(inputs: Matrix, target: Matrix, scale: Matrix, kernels: tuple[Kern
         residuals.append(left_out(covariance, noise, target))
         parts.append(_part(kernel, scale * lengths, points, amplitude * weights))
     return parts, np.mean(residuals, axis=0)
+
+
+def _without_strays(inputs: Matrix, target: Matrix, scale: Matrix) -> tuple[list[Part], Matrix]:
+    """A rough Gaussian process of the samples that run as their neighbours do, and the residuals of all.
+
+    Rough, because a CPU's library changes kernels from size to size.
+    """
+    kept = np.arange(len(target))
+    for attempt in range(MOST_FITS):
+        scales = most_likely(inputs[kept], target[kept], IN_PLACE, matern)
+        points = inputs / scales.lengths
+        covariance = scales.amplitude * matern(points[kept], points[kept])
+        away = left_out(covariance, scales.noise, target[kept])
+        near = np.abs(away) <= max(STRAY * ROBUST * float(np.median(np.abs(away))), LEAST_STRAY)
+        if near.all() or attempt == MOST_FITS - 1:
+            break
+        kept = kept[near]
+    weights = np.linalg.solve(covariance + scales.noise * np.eye(len(kept)), target[kept])
+    residual = target - scales.amplitude * matern(points, points[kept]) @ weights
+    residual[kept] = away
+    return [_part("matern32", scale * scales.lengths, points[kept], np.asarray(scales.amplitude * weights))], residual
 
 
 def _one_kernel(inputs: Matrix, target: Matrix, scale: Matrix, law: FittedLaw) -> tuple[list[Part], Matrix]:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from costmodel.calibration.process import (
-    AMPLITUDE,
-    LENGTH,
-    NOISE,
+    IN_PLACE,
+    OF_PRODUCTS,
+    Kernel,
+    Prior,
     left_out,
+    matern,
     most_likely,
     posterior,
     rational,
@@ -24,23 +26,24 @@ def samples(count: int, width: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return points, target - target.mean()
 
 
-def log_posterior(scales: np.ndarray, points: np.ndarray, target: np.ndarray) -> float:
+def log_posterior(scales: np.ndarray, points: np.ndarray, target: np.ndarray, prior: Prior, kernel: Kernel) -> float:
     lengths, amplitude, noise = np.exp(scales[:-2]), np.exp(scales[-2]), np.exp(scales[-1])
-    covariance = amplitude * rational(points / lengths, points / lengths) + noise * np.eye(len(target))
-    centre = np.array([LENGTH[0]] * len(lengths) + [AMPLITUDE[0], NOISE[0]])
-    spread = np.array([LENGTH[1]] * len(lengths) + [AMPLITUDE[1], NOISE[1]])
+    covariance = amplitude * kernel(points / lengths, points / lengths) + noise * np.eye(len(target))
+    centre = np.array([prior.length[0]] * len(lengths) + [prior.amplitude[0], prior.noise[0]])
+    spread = np.array([prior.length[1]] * len(lengths) + [prior.amplitude[1], prior.noise[1]])
     away = (scales - centre) / spread
     fit = target @ np.linalg.solve(covariance, target) + np.linalg.slogdet(covariance)[1]
     return -0.5 * float(fit + away @ away)
 
 
-def test_the_most_likely_scales_beat_those_around_them() -> None:
+@pytest.mark.parametrize(("prior", "kernel"), [(OF_PRODUCTS, rational), (IN_PLACE, matern)])
+def test_the_most_likely_scales_beat_those_around_them(prior: Prior, kernel: Kernel) -> None:
     points, target = samples(60)
-    found = most_likely(points, target)
+    found = most_likely(points, target, prior, kernel)
     scales = np.log([*found.lengths, found.amplitude, found.noise])
-    best = log_posterior(scales, points, target)
+    best = log_posterior(scales, points, target, prior, kernel)
     for step in 0.05 * np.vstack([np.eye(len(scales)), -np.eye(len(scales))]):
-        assert log_posterior(scales + step, points, target) < best
+        assert log_posterior(scales + step, points, target, prior, kernel) < best
     assert found.noise == pytest.approx(0.05**2, rel=0.5)
 
 
