@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from costmodel.calibration.stopwatch import LEAST_READINGS
 from costmodel.issued import issues_row
 from costmodel.table import C, Matrix, operator_name
 
@@ -71,13 +72,13 @@ class Subject:
 
 
 def measure_group(subjects: list[Subject], seconds: float) -> None:
-    """Passes over all subjects, one after the other, for so many seconds (at least one)."""
+    """Passes over all subjects, one after the other, for so many seconds, at least LEAST_READINGS."""
     end = time.perf_counter() + seconds
-    while True:
+    passes = 0
+    while passes < LEAST_READINGS or time.perf_counter() < end:
         for subject in subjects:
             subject.measure()
-        if time.perf_counter() >= end:
-            return
+        passes += 1
 
 
 def groups_of(subjects: list[Subject], operators: int) -> list[list[Subject]]:

@@ -76,6 +76,8 @@ def _all(rng: np.random.Generator) -> Iterator[tuple[str, Callable[..., Any], tu
         )
     for c, s, k, step in _sizes(rng, 36, (3, 9), (1, 6), (1.4, 2.9), (0, 1)):
         yield "depthwise", _convolution(k, step, c), (r(1, c, s, s),), (r(c, 1, k, k), r(c))
+    for c, s, k, step in _sizes(rng, 16, (3, 8), (2, 6), (1.4, 2.9), (0, 1)):
+        yield "depthwise2", _convolution(k, step, c), (r(1, c, s, s),), (r(2 * c, 1, k, k), r(2 * c))
     for c, length in _sizes(rng, 12, (4, 9), (4, 11)):
         yield "depthwise1", _depthwise1(c), (r(1, c, length),), (r(c, 1, 4),)
     for h, length, e in _sizes(rng, 8, (0, 4), (3, 10), (3, 6.5)):

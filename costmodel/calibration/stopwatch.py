@@ -12,6 +12,8 @@ from costmodel.table import Matrix
 
 TARGET_S = 2e-3
 """Shorter calls are repeated inside one reading until it takes so long."""
+LEAST_READINGS = 2
+"""In a row: the first finds in the caches what ran before, and some kernels of the library made anew."""
 
 
 class Stopwatch:
@@ -27,15 +29,15 @@ class Stopwatch:
         self.inner = max(1, min(10_000, int(TARGET_S / max(self.clock() - began, 1e-7))))
 
     def read(self, seconds: float) -> None:
-        """Take readings for so many seconds, at least one."""
+        """Take readings for so many seconds, at least LEAST_READINGS."""
         end = time.perf_counter() + seconds
-        while True:
+        readings = 0
+        while readings < LEAST_READINGS or time.perf_counter() < end:
             began = self.clock()
             for _ in range(self.inner):
                 self.action()
             self.least = min(self.least, (self.clock() - began) / self.inner)
-            if time.perf_counter() >= end:
-                return
+            readings += 1
 
 
 def least_seconds(actions: Sequence[Callable[[], Any]], own_time: bool, rounds: int, seconds: float) -> Matrix:
