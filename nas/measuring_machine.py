@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from costmodel import Profile, cost, price, trace_module
+from costmodel.calibration.allocator import keep_memory
 from costmodel.calibration.fingerprint import fingerprint
 from costmodel.calibration.measured import Measured, join
 from costmodel.calibration.operators import fit_operators
@@ -42,10 +43,11 @@ SPACES = (
 SEEDS, MORE_SEEDS = range(9000, 9006), range(9006, 9015)
 """Candidates of each space, and more of each that the caller names: those are what will be asked about."""
 TIMED_WHOLE = 2
-"""One of so many networks is timed as a whole besides, for longer: the least of few readings isn't the least of many."""
-HELD_OUT = 6
-"""One of so many networks, which are timed whole, is left out of the fits of operators and, with these, of factors,
-and tells their error; the factors that are kept are fitted to all timed whole."""
+"""One of so many networks of the shipped spaces, and every one of the caller's, is timed as a whole besides, for longer:
+the least of few readings isn't the least of many."""
+HELD_OUT = 5
+"""One of so many networks that are timed whole is left out of a first fit, whose error on them is told; what is kept is
+fitted to all."""
 LONGEST_S = 0.25
 BLOCK_SIZES = 4
 POSITIONS, WIDTHS = (4, 16, 64, 144, 256, 1024), (16, 24, 32, 48, 64, 96, 128, 256)
@@ -61,10 +63,10 @@ GROUP_SLICE_S = 0.008
 
 @dataclass(eq=False)
 class Network:
-    """A network that is timed operator by operator and, some of them, as a whole."""
+    """A network that is timed operator by operator and, where it has a watch, as a whole."""
 
     subject: Any
-    watch: Any
+    watch: Any = None
 
 
 def measure_machine(
@@ -75,25 +77,31 @@ def measure_machine(
     Candidates of `spaces` are measured besides those of the shipped ones.
     """
     threads = (os.cpu_count() or 1) if all_threads else 1
+    keep_memory()
     with _threads(threads):
         # Networks first: beside hundreds of other modules in memory they would run some 7 % slower than by themselves.
         networks = _networks(base, not all_threads, spaces)
-        if len(networks) <= HELD_OUT:
+        timed = [n for n in networks if n.watch is not None]
+        if len(timed) <= HELD_OUT:
             raise InputError(
-                f"only {len(networks)} networks run here as their tables say; a calibration needs {HELD_OUT + 1}"
+                f"only {len(timed)} networks run here as their tables say; a calibration needs {HELD_OUT + 1}"
             )
         _measure_networks(networks, seconds * NETWORK_SHARE)
         small = [s for s in [*_probes(base), *_blocks(base)] if s.matches()]
         _measure_small(small, seconds * (1 - NETWORK_SHARE))
-    held = networks[::HELD_OUT]
-    fitted = [n for n in networks if n not in held]
-    measured = join([_measured(small, apart=True), _measured([n.subject for n in fitted])])
-    profile = _fitted(base, name, measured, threads, len(networks))
-    timed = networks[::TIMED_WHOLE]
-    scales = fit_scales(_runs(profile, timed), np.array([n in held for n in timed]))
-    made = profile.calibration
-    assert made is not None
-    return with_scales(profile, scales, made.source, base.name)
+    held = timed[::HELD_OUT]
+
+    def fitted(chosen: list[Network]) -> Profile:
+        measured = join([_measured(small, apart=True), _measured([n.subject for n in chosen])])
+        return _fitted(base, name, measured, threads, len(chosen))
+
+    without = _runs(fitted([n for n in networks if n not in held]), timed)
+    told = fit_scales(without, np.array([n in held for n in timed]))
+    profile = fitted(networks)
+    kept = fit_scales(_runs(profile, timed))
+    scales = kept.model_copy(update={"low": told.low, "high": told.high, "n": told.n, "error": told.error})
+    assert profile.calibration is not None
+    return with_scales(profile, scales, profile.calibration.source, base.name)
 
 
 def measure_architectures(
@@ -104,6 +112,7 @@ def measure_architectures(
 
     from costmodel.calibration.stopwatch import least_seconds
 
+    keep_memory()
     with torch.inference_mode():
         return least_seconds([_runner(a) for a in architectures], own_time, rounds, seconds)
 
@@ -171,7 +180,8 @@ def _networks(base: Profile, own_time: bool, spaces: Sequence[str | Path]) -> li
         run = _runner(architecture)
         subject = Subject(space.name, run, told.table.matrix[told.hardware[base.name].priced.rows])
         if subject.matches():
-            found.append(Network(subject, Stopwatch(run, own_time)))
+            whole = space in own or len(found) % TIMED_WHOLE == 0
+            found.append(Network(subject, Stopwatch(run, own_time) if whole else None))
     return found
 
 
@@ -190,8 +200,9 @@ def _measure_networks(networks: list[Network], seconds: float) -> None:
         for network in networks:
             measure_group([network.subject], SLICE_S)
         with torch.inference_mode():
-            for network in networks[::TIMED_WHOLE]:
-                network.watch.read(WHOLE_SLICE_S)
+            for network in networks:
+                if network.watch is not None:
+                    network.watch.read(WHOLE_SLICE_S)
 
 
 def _measure_small(small: list[Any], seconds: float) -> None:
