@@ -187,7 +187,9 @@ class Evaluator:
         for at in range(0, len(out), BLOCK):
             part = slice(at, at + BLOCK)
             x, known = self._inputs(found, part)
-            out[part] = sum(process.mean(x) for process in self.parts) / len(self.parts) + known
+            # All is finite here; flags that other libraries' arithmetic left behind would be told as this product's.
+            with np.errstate(invalid="ignore"):
+                out[part] = sum(process.mean(x) for process in self.parts) / len(self.parts) + known
             for i, (low, high) in self.bounds.items():
                 beyond[part] += np.maximum(np.maximum(low - x[i], x[i] - high), 0)
         return self.model.mean + out, beyond
