@@ -167,7 +167,7 @@ def _networks(base: Profile, own_time: bool, spaces: Sequence[str | Path]) -> li
     from costmodel.calibration.in_place import Subject
     from costmodel.calibration.stopwatch import Stopwatch
 
-    found = []
+    found: list[Network] = []
     shipped = [load_space(name) for name in SPACES] + [SearchSpace.from_text(text) for text in small_spaces()]
     own = [load_space(name) for name in spaces]
     drawn = [(space, seed) for seed in SEEDS for space in (*shipped, *own)]
