@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from costmodel import Profile, cost, price, trace_module
-from costmodel.calibration.allocator import keep_memory
+from costmodel.calibration.allocator import memory_kept
 from costmodel.calibration.fingerprint import fingerprint
 from costmodel.calibration.measured import Measured, join
 from costmodel.calibration.operators import fit_operators
@@ -77,8 +77,7 @@ def measure_machine(
     Candidates of `spaces` are measured besides those of the shipped ones.
     """
     threads = (os.cpu_count() or 1) if all_threads else 1
-    keep_memory()
-    with _threads(threads):
+    with memory_kept(), _threads(threads):
         # Networks first: beside hundreds of other modules in memory they would run some 7 % slower than by themselves.
         networks = _networks(base, not all_threads, spaces)
         timed = [n for n in networks if n.watch is not None]
@@ -112,8 +111,7 @@ def measure_architectures(
 
     from costmodel.calibration.stopwatch import least_seconds
 
-    keep_memory()
-    with torch.inference_mode():
+    with memory_kept(), torch.inference_mode():
         return least_seconds([_runner(a) for a in architectures], own_time, rounds, seconds)
 
 

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import torch
-from costmodel.calibration.allocator import keep_memory
+from costmodel.calibration.allocator import memory_kept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -18,9 +18,16 @@ def faults():
         torch.ones(12_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-given_back, kept = faults(), keep_memory()
-faults()
-print(kept, given_back, faults())
+given_back = faults()
+with memory_kept() as kept:
+    faults()
+    print(kept, given_back, faults())
+resident = lambda: int(open("/proc/self/statm").read().split()[1])
+before = resident()
+held = torch.ones(75_000_000)
+print(resident() - before > 70_000)
+del held
+print(resident() - before < 5_000)
 """
 
 
@@ -29,10 +36,11 @@ def test_memory_that_is_freed_stays_with_the_process() -> None:
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout.split()
     if told[0] == "False":
         pytest.skip("this C library has no mallopt")
-    given_back, after = (int(word) for word in told[1:])
+    given_back, after = (int(word) for word in told[1:3])
     # 48 MB are 11,700 pages of 4 KB, or 24 of 2 MB.
     assert given_back >= 20 * 23
     assert after <= given_back // 20
+    assert told[3:] == ["True", "True"], "at the end memory goes back to the system as ever"
 
 
 def test_another_library_has_no_such_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +51,5 @@ def test_another_library_has_no_such_setting(monkeypatch: pytest.MonkeyPatch) ->
             assert name is None
 
     monkeypatch.setattr(allocator.ctypes, "CDLL", Without)
-    assert allocator.keep_memory() is False
+    with allocator.memory_kept() as kept:
+        assert not kept
