@@ -18,6 +18,7 @@ from costmodel.calibration.process import (
     most_likely,
     posterior,
     rational,
+    rbf,
     spread_points,
 )
 from costmodel.calibration.tile_law import FittedLaw, fit_law
@@ -146,7 +147,7 @@ def _averaged(inputs: Matrix, target: Matrix, scale: Matrix) -> tuple[list[Part]
     for kernel in KERNELS if len(inputs) <= MOST_FOR_BOTH else KERNELS[:1]:
         lengths, amplitude, noise = _hyperparameters(inputs, target, kernel)
         points = inputs / lengths
-        covariance = amplitude * _kernel(points, points, kernel)
+        covariance = amplitude * (rbf if kernel == "rbf" else matern)(points, points)
         weights = np.linalg.inv(covariance + noise * np.eye(len(points))) @ target
         residuals.append(left_out(covariance, noise, target))
         parts.append(_part(kernel, scale * lengths, points, amplitude * weights))
@@ -209,14 +210,6 @@ def _hyperparameters(inputs: Matrix, target: Matrix, kernel: str) -> tuple[Matri
         fitted = GaussianProcessRegressor(prior, random_state=0).fit(inputs, target).kernel_
     lengths = np.broadcast_to(np.asarray(fitted.k1.k2.length_scale, dtype=float), (width,))
     return lengths, float(fitted.k1.k1.constant_value), float(fitted.k2.noise_level)
-
-
-def _kernel(a: Matrix, b: Matrix, kernel: str) -> Matrix:
-    distance = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
-    if kernel == "rbf":
-        return np.exp(-0.5 * distance)
-    root = np.sqrt(3 * distance)
-    return (1 + root) * np.exp(-root)
 
 
 def _short(x: float) -> float:

@@ -49,6 +49,11 @@ def rational(a: Matrix, b: Matrix) -> Matrix:
     return 1 / (1 + _squared(a, b) / 2)
 
 
+def rbf(a: Matrix, b: Matrix) -> Matrix:
+    """Squared exponential kernel exp(-d^2 / 2); Rasmussen & Williams 2006, eq. 4.9."""
+    return np.exp(-0.5 * _squared(a, b))
+
+
 def matern(a: Matrix, b: Matrix) -> Matrix:
     """Matern kernel of smoothness 3/2, (1 + r) e^-r with r = sqrt(3) d; Rasmussen & Williams 2006, eq. 4.17."""
     root = np.sqrt(3 * _squared(a, b))
